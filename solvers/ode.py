@@ -1,0 +1,223 @@
+"""Population flow: the ODE of the overlaps in samples, its threshold events, fixed points and their stability.
+
+    dα/dt = (δ/d) [∇Φ - α (α·∇Φ)] - (δ²/2d) V(α) α        (t in samples; second order in δ, theory §3)
+
+integrated by SciPy's LSODA in τ = δ t/d. The right-hand side is the SymPy series, lowered; where the truncated series is not
+accurate along the flow, the same drift comes from quadrature over the latents, and ``method`` says which.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.integrate import solve_ivp
+
+from theory.errors import InputError, require
+from theory.lower import PolynomialMap
+from theory.population import Model, Population
+from theory.quadrature import LatentQuadrature
+from theory.results import EscapeTimes, Trajectory
+
+Array = NDArray[np.float64]
+RTOL, ATOL = 1e-8, 1e-12
+SERIES_TOLERANCE = 1e-3
+MAX_DOUBLINGS = 80
+
+
+class Field(Protocol):
+    """The two functions of α that make the drift."""
+
+    def flow(self, alpha: Array) -> Array:
+        """∇Φ - α (α·∇Φ), shape (r,)."""
+        ...
+
+    def variance(self, alpha: Array) -> float:
+        """V(α) = E[g²]."""
+        ...
+
+
+class SeriesField:
+    """Drift from the truncated Hermite series."""
+
+    def __init__(self, population: Population) -> None:
+        """Lower the SymPy polynomials once."""
+        self._map = PolynomialMap.from_polys([*population.spherical_gradient, population.variance])
+
+    def flow(self, alpha: Array) -> Array:
+        """∇Φ - α (α·∇Φ), shape (r,)."""
+        return self._map(alpha)[:-1]
+
+    def variance(self, alpha: Array) -> float:
+        """V(α) = E[g²]."""
+        return float(self._map(alpha)[-1])
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """A zero of the drift: overlaps (r,), and the eigenvalues of its Jacobian in units of δ/d per sample."""
+
+    overlaps: Array
+    eigenvalues: Array
+
+    @property
+    def stable(self) -> bool:
+        """All eigenvalues have a negative real part."""
+        return bool(np.all(self.eigenvalues.real < 0))
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """One integrated flow: dense output in samples, first crossing of the threshold by each spike, and its end."""
+
+    spikes: tuple[str, ...]
+    segments: tuple
+    samples_per_unit: float
+    escape_samples: Array
+    threshold: float
+    end: Array
+    settled: bool
+
+    @property
+    def duration(self) -> float:
+        """Samples covered by the dense output."""
+        return float(self.segments[-1].t[-1] * self.samples_per_unit) if self.segments else 0.0
+
+    def overlaps_at(self, samples: Array) -> Array:
+        """α at times in samples, shape (n, r); beyond the end the fixed point."""
+        tau = np.atleast_1d(np.asarray(samples, dtype=float)) / self.samples_per_unit
+        result = np.tile(self.end, (len(tau), 1))
+        for segment in self.segments:
+            inside = (tau >= segment.t[0]) & (tau <= segment.t[-1])
+            result[inside] = segment.sol(tau[inside]).T
+        return result
+
+    def evolve(self, samples: Array) -> Trajectory:
+        """The flow on a time grid, as one run."""
+        return Trajectory(self.spikes, np.asarray(samples, dtype=float), self.overlaps_at(samples)[None])
+
+    def escape(self) -> EscapeTimes:
+        """Escape times, as one run; inf where the settled flow never reaches the threshold."""
+        return EscapeTimes(self.spikes, self.escape_samples[None], self.threshold, np.inf)
+
+
+@dataclass(frozen=True)
+class PopulationODE:
+    """The population flow of a model for one dimension and learning rate δ (step δ/d).
+
+    ``field`` is the source of the drift; see ``choose_field``. Raises InputError for d < 10 or a learning rate that is
+    not positive and finite.
+    """
+
+    model: Model
+    field: Field
+    dim: float
+    lr: float
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require(np.isfinite(self.lr) and self.lr > 0, "lr", self.lr, "a finite number > 0, or auto")
+        require(np.isfinite(self.dim) and self.dim >= 10, "dim", self.dim, "a number >= 10")
+
+    def rate(self, alpha: Array) -> Array:
+        """dα/dτ with τ = δ t/d, shape (r,)."""
+        return self.field.flow(alpha) - self.lr / 2 * self.field.variance(alpha) * alpha
+
+    def jacobian(self, alpha: Array) -> Array:
+        """∂(dα/dτ)/∂α by central differences, shape (r, r)."""
+        steps = np.eye(len(alpha)) * 1e-5
+        return np.stack([(self.rate(alpha + h) - self.rate(alpha - h)) / 2e-5 for h in steps], axis=1)
+
+    def run(self, start: Array, threshold: float = 0.3) -> FlowRun:
+        """Integrate from overlaps ``start``, shape (r,), until the flow settles at a stable fixed point.
+
+        The horizon doubles until the overlaps stop changing at a point that is not unstable. Raises InputError if the
+        start lies outside the ball or the flow leaves it (series not converged).
+        """
+        start = np.asarray(start, dtype=float)
+        ok = start.shape == (len(self.model.spikes),) and np.all(np.isfinite(start)) and start @ start <= 1
+        require(ok, "init", start.tolist(), f"{len(self.model.spikes)} finite overlaps with sum of squares <= 1")
+        events = [_crossing(k, threshold) for k in range(len(start))]
+        escapes = np.where(np.abs(start) >= threshold, 0.0, np.inf)
+        alpha, tau, segments, settled = start, 0.0, [], False
+        scale = np.linalg.norm(self.rate(start)) / max(np.linalg.norm(start), 1e-300)
+        horizon = 10 / scale if scale > 1e-14 else 0.0
+        for _ in range(MAX_DOUBLINGS if horizon else 0):
+            part = solve_ivp(
+                lambda _, a: self.rate(a),
+                (tau, horizon),
+                alpha,
+                method="LSODA",
+                rtol=RTOL,
+                atol=ATOL,
+                dense_output=True,
+                events=[*events, _outside],
+            )
+            segments.append(part)
+            if part.status != 0 or part.t_events[-1].size:
+                raise InputError(
+                    "order", "a series that is not converged along the flow (overlaps left the unit ball)",
+                    "orders for which it is", "raise --order or lower the β's",
+                )  # fmt: skip
+            for k, times in enumerate(part.t_events[:-1]):
+                if times.size and np.isinf(escapes[k]):
+                    escapes[k] = times[0]
+            change = np.abs(part.y[:, -1] - alpha).max()
+            alpha, tau, horizon = part.y[:, -1], horizon, 2 * horizon
+            if change < 1e-8 and np.linalg.eigvals(self.jacobian(alpha)).real.max() < 1e-6:
+                settled = True
+                break
+        unit = self.dim / self.lr
+        return FlowRun(
+            self.model.spikes, tuple(segments), unit, escapes * unit, threshold, alpha, settled or not horizon
+        )
+
+    def fixed_points(self, n_starts: int = 64, seed: int = 0) -> list[FixedPoint]:
+        """Zeros of the drift in the unit ball with their stability, found by Newton's method from random starts."""
+        from scipy.optimize import root
+
+        rng = np.random.default_rng(seed)
+        r = len(self.model.spikes)
+        found: list[FixedPoint] = []
+        starts = rng.standard_normal((n_starts, r))
+        starts *= (rng.random(n_starts) ** (1 / r) / np.linalg.norm(starts, axis=1))[:, None]
+        for start in [np.zeros(r), *starts]:
+            result = root(self.rate, start, tol=1e-12)
+            point = result.x
+            inside = point @ point <= 1 + 1e-9 and np.abs(self.rate(point)).max() < 1e-9
+            if inside and all(np.abs(point - f.overlaps).max() > 1e-6 for f in found):
+                found.append(FixedPoint(np.round(point, 12) + 0.0, np.linalg.eigvals(self.jacobian(point))))
+        return sorted(found, key=lambda f: tuple(-f.overlaps))
+
+
+def _crossing(k: int, threshold: float):  # noqa: ANN202 - a SciPy event
+    return lambda _, alpha: abs(alpha[k]) - threshold
+
+
+def _outside(_: float, alpha: Array) -> float:
+    return 1.02 - np.sqrt(alpha @ alpha)
+
+
+def best_signs(population: Population, size: float) -> Array:
+    """The start |α_k| = size on every spike with the signs that maximise Φ: the half of the starts that is attracted."""
+    r = len(population.model.spikes)
+    signs = np.array(np.meshgrid(*[[1, -1]] * r, indexing="ij")).reshape(r, -1).T
+    values = [float(population.objective(*(size * s))) for s in signs]
+    return size * signs[int(np.argmax(values))]
+
+
+def choose_field(population: Population, dim: float, lr: float, start: Array) -> tuple[Field, str, float]:
+    """The lowered series if it is accurate to 1e-3 of the largest drift along its own flow, otherwise quadrature.
+
+    Returns the field, ``"series"`` or ``"quadrature"``, and the largest relative difference found between the two.
+    """
+    series, quadrature = SeriesField(population), LatentQuadrature(population.model, n_nodes=64)
+    try:
+        run = PopulationODE(population.model, series, dim, lr).run(start)
+    except InputError:
+        return quadrature, "quadrature", np.inf
+    points = run.overlaps_at(np.linspace(0, 1, 7) ** 2 * run.duration)
+    exact = np.array([quadrature.flow(a) for a in points])
+    gap = np.abs(exact - [series.flow(a) for a in points]).max() / max(np.abs(exact).max(), 1e-300)
+    return (series, "series", gap) if gap < SERIES_TOLERANCE else (quadrature, "quadrature", gap)
