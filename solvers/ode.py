@@ -6,15 +6,16 @@ integrated by SciPy's LSODA in τ = δ t/d. The right-hand side is the SymPy ser
 accurate along the flow, the same drift comes from quadrature over the latents, and ``method`` says which.
 """
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from theory.errors import InputError, require
+from theory.errors import require
 from theory.lower import PolynomialMap
 from theory.population import Model, Population
 from theory.quadrature import LatentQuadrature
@@ -26,32 +27,29 @@ SERIES_TOLERANCE = 1e-3
 MAX_DOUBLINGS = 80
 
 
+class NotConvergedError(ArithmeticError):
+    """The truncated series is not accurate where the flow goes; quadrature over the latents is."""
+
+
 class Field(Protocol):
     """The two functions of α that make the drift."""
 
-    def flow(self, alpha: Array) -> Array:
-        """∇Φ - α (α·∇Φ), shape (r,)."""
-        ...
-
-    def variance(self, alpha: Array) -> float:
-        """V(α) = E[g²]."""
+    def __call__(self, alpha: Array) -> tuple[Array, float]:
+        """(∇Φ - α (α·∇Φ), V(α)): shapes (r,) and ()."""
         ...
 
 
 class SeriesField:
-    """Drift from the truncated Hermite series."""
+    """Drift from the truncated Hermite series: its SymPy polynomials, lowered once."""
 
     def __init__(self, population: Population) -> None:
-        """Lower the SymPy polynomials once."""
+        """Lower the polynomials."""
         self._map = PolynomialMap.from_polys([*population.spherical_gradient, population.variance])
 
-    def flow(self, alpha: Array) -> Array:
-        """∇Φ - α (α·∇Φ), shape (r,)."""
-        return self._map(alpha)[:-1]
-
-    def variance(self, alpha: Array) -> float:
-        """V(α) = E[g²]."""
-        return float(self._map(alpha)[-1])
+    def __call__(self, alpha: Array) -> tuple[Array, float]:
+        """(∇Φ - α (α·∇Φ), V(α))."""
+        values = self._map(alpha)
+        return values[:-1], float(values[-1])
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,8 @@ class FlowRun:
         result = np.tile(self.end, (len(tau), 1))
         for segment in self.segments:
             inside = (tau >= segment.t[0]) & (tau <= segment.t[-1])
-            result[inside] = segment.sol(tau[inside]).T
+            if inside.any():
+                result[inside] = segment.sol(tau[inside]).T
         return result
 
     def evolve(self, samples: Array) -> Trajectory:
@@ -122,50 +121,47 @@ class PopulationODE:
 
     def rate(self, alpha: Array) -> Array:
         """dα/dτ with τ = δ t/d, shape (r,)."""
-        return self.field.flow(alpha) - self.lr / 2 * self.field.variance(alpha) * alpha
+        flow, variance = self.field(alpha)
+        return flow - self.lr / 2 * variance * alpha
 
     def jacobian(self, alpha: Array) -> Array:
         """∂(dα/dτ)/∂α by central differences, shape (r, r)."""
         steps = np.eye(len(alpha)) * 1e-5
         return np.stack([(self.rate(alpha + h) - self.rate(alpha - h)) / 2e-5 for h in steps], axis=1)
 
-    def run(self, start: Array, threshold: float = 0.3) -> FlowRun:
+    def run(
+        self, start: Array, threshold: float = 0.3, active: Array | None = None, stop_at_escape: bool = False
+    ) -> FlowRun:
         """Integrate from overlaps ``start``, shape (r,), until the flow settles at a stable fixed point.
 
-        The horizon doubles until the overlaps stop changing at a point that is not unstable. Raises InputError if the
-        start lies outside the ball or the flow leaves it (series not converged).
+        ``active`` (r,) of 0 and 1 freezes the spikes marked 0; ``stop_at_escape`` ends it when all have crossed. The horizon doubles until the overlaps stop changing at a
+        point that is not unstable. Raises InputError if the start lies outside the ball, NotConvergedError if the flow
+        leaves it, which only a truncated series can do.
         """
         start = np.asarray(start, dtype=float)
         ok = start.shape == (len(self.model.spikes),) and np.all(np.isfinite(start)) and start @ start <= 1
         require(ok, "init", start.tolist(), f"{len(self.model.spikes)} finite overlaps with sum of squares <= 1")
-        events = [_crossing(k, threshold) for k in range(len(start))]
         escapes = np.where(np.abs(start) >= threshold, 0.0, np.inf)
         alpha, tau, segments, settled = start, 0.0, [], False
-        scale = np.linalg.norm(self.rate(start)) / max(np.linalg.norm(start), 1e-300)
+        mask = np.ones(len(start)) if active is None else active
+        scale = np.linalg.norm(mask * self.rate(start)) / max(np.linalg.norm(start), 1e-300)
         horizon = 10 / scale if scale > 1e-14 else 0.0
         for _ in range(MAX_DOUBLINGS if horizon else 0):
-            part = solve_ivp(
-                lambda _, a: self.rate(a),
-                (tau, horizon),
-                alpha,
-                method="LSODA",
-                rtol=RTOL,
-                atol=ATOL,
-                dense_output=True,
-                events=[*events, _outside],
-            )
+            # The last spike to cross ends the part when only the escape is asked for.
+            terminal = stop_at_escape and np.isinf(escapes).sum() == 1
+            events = [_crossing(k, threshold, terminal and np.isinf(escapes[k])) for k in range(len(start))]
+            part = _integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events, _outside])
             segments.append(part)
-            if part.status != 0 or part.t_events[-1].size:
-                raise InputError(
-                    "order", "a series that is not converged along the flow (overlaps left the unit ball)",
-                    "orders for which it is", "raise --order or lower the β's",
-                )  # fmt: skip
+            if part.status < 0 or part.t_events[-1].size:
+                raise NotConvergedError("the series is not converged along the flow: the overlaps left the unit ball")
             for k, times in enumerate(part.t_events[:-1]):
                 if times.size and np.isinf(escapes[k]):
                     escapes[k] = times[0]
             change = np.abs(part.y[:, -1] - alpha).max()
-            alpha, tau, horizon = part.y[:, -1], horizon, 2 * horizon
-            if change < 1e-8 and np.linalg.eigvals(self.jacobian(alpha)).real.max() < 1e-6:
+            alpha, tau, horizon = part.y[:, -1], part.t[-1], 2 * horizon
+            if stop_at_escape and np.all(np.isfinite(escapes)):
+                break
+            if change < 1e-8 and np.linalg.eigvals(mask[:, None] * self.jacobian(alpha) * mask).real.max() < 1e-6:
                 settled = True
                 break
         unit = self.dim / self.lr
@@ -191,33 +187,82 @@ class PopulationODE:
         return sorted(found, key=lambda f: tuple(-f.overlaps))
 
 
-def _crossing(k: int, threshold: float):  # noqa: ANN202 - a SciPy event
-    return lambda _, alpha: abs(alpha[k]) - threshold
+def _integrate(rate: Callable, span: tuple[float, float], alpha: Array, events: list) -> Any:
+    """LSODA; where its functional iteration fails next to an unstable direction, the implicit Radau method."""
+    options = {"rtol": RTOL, "atol": ATOL, "dense_output": True, "events": events}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        part = solve_ivp(rate, span, alpha, method="LSODA", **options)
+    return part if part.status >= 0 else solve_ivp(rate, span, alpha, method="Radau", **options)
+
+
+def _crossing(k: int, threshold: float, terminal: bool) -> Callable:
+    def event(_: float, alpha: Array) -> float:
+        return abs(alpha[k]) - threshold
+
+    event.terminal = terminal
+    return event
 
 
 def _outside(_: float, alpha: Array) -> float:
     return 1.02 - np.sqrt(alpha @ alpha)
 
 
+_outside.terminal = True
+
+
 def best_signs(population: Population, size: float) -> Array:
     """The start |α_k| = size on every spike with the signs that maximise Φ: the half of the starts that is attracted."""
     r = len(population.model.spikes)
     signs = np.array(np.meshgrid(*[[1, -1]] * r, indexing="ij")).reshape(r, -1).T
-    values = [float(population.objective(*(size * s))) for s in signs]
-    return size * signs[int(np.argmax(values))]
+    objective = PolynomialMap.from_polys([population.objective])
+    return size * signs[int(np.argmax([objective(size * s)[0] for s in signs]))]
 
 
-def choose_field(population: Population, dim: float, lr: float, start: Array) -> tuple[Field, str, float]:
+def exact_field(model: Model) -> Field:
+    """Drift by quadrature over the latents, with nodes enough for 1e-7 at a quarter of the cost of its full accuracy."""
+    return LatentQuadrature(model, n_nodes=64)
+
+
+def settle(population: Population, dim: float, lr: float, start: Array, active: Array | None = None) -> Array:
+    """End of the flow from ``start``: the series leads there, Newton's method on the exact drift removes its error."""
+    exact = PopulationODE(population.model, exact_field(population.model), dim, lr)
+    try:
+        end = PopulationODE(population.model, SeriesField(population), dim, lr).run(start, active=active).end
+    except NotConvergedError:
+        return exact.run(start, active=active).end
+    free = np.flatnonzero(np.abs(end) > 1e-5)
+    for _ in range(8 if len(free) else 0):
+        block = exact.jacobian(end)[np.ix_(free, free)]
+        step = np.linalg.lstsq(block, -exact.rate(end)[free], rcond=1e-8)[0]
+        if not np.all(np.isfinite(step)) or np.abs(step).max() > 0.2:
+            return exact.run(start, active=active).end
+        end[free] += step
+        if np.abs(step).max() < 1e-9:
+            break
+    return end
+
+
+def choose_field(
+    population: Population, dim: float, lr: float, start: Array, stop_at_escape: bool = False
+) -> tuple[Field, str, float]:
     """The lowered series if it is accurate to 1e-3 of the largest drift along its own flow, otherwise quadrature.
 
     Returns the field, ``"series"`` or ``"quadrature"``, and the largest relative difference found between the two.
     """
-    series, quadrature = SeriesField(population), LatentQuadrature(population.model, n_nodes=64)
+    series, quadrature = SeriesField(population), exact_field(population.model)
     try:
-        run = PopulationODE(population.model, series, dim, lr).run(start)
-    except InputError:
+        run = PopulationODE(population.model, series, dim, lr).run(start, stop_at_escape=stop_at_escape)
+    except NotConvergedError:
         return quadrature, "quadrature", np.inf
-    points = run.overlaps_at(np.linspace(0, 1, 7) ** 2 * run.duration)
-    exact = np.array([quadrature.flow(a) for a in points])
-    gap = np.abs(exact - [series.flow(a) for a in points]).max() / max(np.abs(exact).max(), 1e-300)
+    points = _spread_along(run)
+    exact = np.array([quadrature(a)[0] for a in points])
+    gap = float(np.abs(exact - [series(a)[0] for a in points]).max() / max(np.abs(exact).max(), 1e-300))
     return (series, "series", gap) if gap < SERIES_TOLERANCE else (quadrature, "quadrature", gap)
+
+
+def _spread_along(run: FlowRun, n_points: int = 8) -> Array:
+    """Points of the flow that are evenly spaced in arc length, so that the fast transition is not skipped."""
+    path = np.hstack([segment.y for segment in run.segments]).T if run.segments else run.end[None]
+    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    return path[np.searchsorted(length, np.linspace(0, length[-1], n_points))]

@@ -13,6 +13,7 @@ from functools import cached_property
 import sympy as sp
 
 from theory.activations import ScalarFunction, Z
+from theory.board import polynomial_latex, polynomial_text
 from theory.errors import require
 from theory.hermite import MultiIndex, multi_factorial, multi_indices, sqrt_factorials
 from theory.learners import Neuron
@@ -111,7 +112,7 @@ class Population:
         )
 
     @cached_property
-    def diffusion(self) -> sp.Matrix:
+    def diffusion(self) -> list[list[sp.Poly]]:
         """D(α) with Cov(Δα) = (δ/d)² D: E[g² (ξ - sα)(ξ - sα)ᵀ] minus the squared mean. A matrix of ``Poly``.
 
         E[G (ξ_a - sα_a)(ξ_b - sα_b)] is expanded into E[G ξ_a ξ_b], E[sG ξ_a] and E[s²G]; ξ He_i = He_{i+1} + i He_{i-1}.
@@ -128,6 +129,23 @@ class Population:
                     rows[a][b] += self._series(plain, n, f"v{n}", (a, b))
                     rows[a][b] += alpha[a] * alpha[b] * square - alpha[a] * linear[b] - alpha[b] * linear[a]
         return rows
+
+    def drift_text(self, spike: str) -> str:
+        """The leading orders of one component of the drift in plain text, per sample."""
+        a = self.model.spikes.index(spike)
+        v_0 = polynomial_text(sp.Poly(self.variance.coeff_monomial(1), *self.overlaps))
+        return f"delta/d*({polynomial_text(self.spherical_gradient[a])}) - delta^2/(2*d)*({v_0})*alpha_{spike}"
+
+    def latex(self) -> str:
+        """Φ and the drift as on a board, leading orders first, in LaTeX (an ``aligned`` block)."""
+        lines = [rf"\Phi(\alpha) &= {polynomial_latex(self.objective)}"]
+        for spike, f in zip(self.model.spikes, self.spherical_gradient, strict=True):
+            flow = rf"\frac{{\delta}}{{d}}\left[{polynomial_latex(f)}\right]"
+            lines.append(
+                rf"\frac{{d\alpha_{{{spike}}}}}{{dt}} &= {flow} - \frac{{\delta^2}}{{2d}}\,V(\alpha)\,\alpha_{{{spike}}}"
+            )
+        lines.append(rf"V(\alpha) &= {polynomial_latex(self.variance)}")
+        return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     def values(self) -> dict[sp.Symbol, float]:
         """Numbers for every symbol of a symbolic population, so that ``expr.subs(values)`` is the numeric one."""

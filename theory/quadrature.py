@@ -5,14 +5,14 @@ E[ξ_a | s, q] = m_{q,a} + α_a c_{q,a} (s - μ)/τ². What remains are one-dime
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from theory.activations import ScalarFunction
 from theory.hermite import gaussian_density
-from theory.population import Model
+from theory.population import Model, Population
 from theory.tasks import Mixture
 
 Array = NDArray[np.float64]
@@ -32,6 +32,10 @@ class LatentQuadrature:
     @cached_property
     def _mixture(self) -> Mixture:
         return self.model.task.mixture()
+
+    def __call__(self, alpha: Array) -> tuple[Array, float]:
+        """Flow and V together."""
+        return self.flow(alpha), self.variance(alpha)
 
     def _given(self, alpha: Array) -> "_Preactivation":
         return _Preactivation(self._mixture, np.asarray(alpha, dtype=float), self.n_nodes)
@@ -53,6 +57,37 @@ class LatentQuadrature:
         return sum(law.mean(f, n)[0] for n, f in self.model.learner.slope_squared.items())
 
 
+def tail_bound(population: Population, alpha: Array) -> float:
+    """Bound of |Φ(α) - Φ_K(α)| for the series cut at order K: by Cauchy-Schwarz over the orders k > K,
+
+        |sum_{k>K} h_k p_k| <= (E[h²] - sum_{k<=K} h_k²)^½ (‖f/φ‖² - sum_{k<=K} p_k²)^½,
+
+    with h_k the normalised Hermite coefficients of h, f the label-weighted density of s, p_k = E[y^n He_k(s)]/√k!. It is inf
+    where ‖f/φ‖² = ∫ f²/φ diverges (variance of s near 2 and beyond: seen here as a value above 1e9), and never below
+    the rounding of the two differences.
+    """
+    model, order = population.model, population.order
+    law = LatentQuadrature(model)._given(alpha)
+    total = 0.0
+    for n, h in model.learner.objective.items():
+        exact = h.degree is not None and h.degree <= order
+        if exact or (n == 1 and model.task.degree is not None and model.task.degree <= order):
+            continue
+        squared = ScalarFunction(h.expression**2, h.kinks).normalized_coefficients(0)[0]
+        left = squared - np.sum(h.normalized_coefficients(order) ** 2)
+        density = law.chi_square(n)
+        if density > 1e9:
+            return np.inf
+        right = density - np.sum(law.hermite_moments(n, order) ** 2)
+        total += float(np.sqrt(max(left, 1e-16 * squared) * max(right, 1e-16 * abs(density))))
+    return total
+
+
+@lru_cache
+def _legendre(n: int) -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(n)
+
+
 class _Preactivation:
     """Law of s given each node of the mixture, at fixed overlaps."""
 
@@ -64,7 +99,7 @@ class _Preactivation:
 
     def _grid(self, kinks: tuple[float, ...]) -> tuple[Array, Array]:
         """Nodes z, shape (n_q, m), and weights including φ(z), with the kinks of h(μ + τ z) between panels."""
-        x, w = np.polynomial.legendre.leggauss(self.n_nodes // (len(kinks) + 1))
+        x, w = _legendre(self.n_nodes // (len(kinks) + 1))
         cuts = [np.clip((k - self.mean_s) / self.std_s, -REACH, REACH) for k in sorted(kinks)]
         edges = np.stack([np.full_like(self.mean_s, -REACH), *cuts, np.full_like(self.mean_s, REACH)], axis=1)
         half = np.diff(edges, axis=1)[:, :, None] / 2
@@ -85,6 +120,23 @@ class _Preactivation:
         projection = m * plain[:, None] + self.alpha * c * (slope / self.std_s)[:, None]
         radial = self.mean_s * plain + self.std_s * slope
         return self._label(power) @ (projection - radial[:, None] * self.alpha)
+
+    def hermite_moments(self, power: int, order: int) -> Array:
+        """E[y^power He_k(s)]/√k!, k = 0 … order: given q, p_{k+1} = (μ p_k + √k (τ²-1) p_{k-1})/√(k+1)."""
+        p = [np.ones_like(self.mean_s), self.mean_s]
+        for k in range(1, order):
+            p.append((self.mean_s * p[k] + np.sqrt(k) * (self.std_s**2 - 1) * p[k - 1]) / np.sqrt(k + 1))
+        return np.array(p[: order + 1]) @ self._label(power)
+
+    def chi_square(self, power: int) -> float:
+        """∫ f(s)²/φ(s) ds for the label-weighted density f = sum_q w_q N(μ_q, τ_q²); inf if it diverges."""
+        w, mu, var = self._label(power), self.mean_s, self.std_s**2
+        precision = 1 / var[:, None] + 1 / var - 1
+        if precision.min() <= 0:
+            return np.inf
+        lever = mu / var
+        exponent = ((lever[:, None] + lever) ** 2 / precision - (mu * lever)[:, None] - mu * lever) / 2
+        return float(w @ (np.exp(exponent) / np.sqrt(np.outer(var, var) * precision)) @ w)
 
     def _label(self, power: int) -> Array:
         return self.mixture.weight * self.mixture.label_powers[:, power]

@@ -240,11 +240,14 @@ class MixedCumulant:
         )
 
     def mixture(self) -> Mixture:
-        """One node for the null class, Gauss-Legendre panels in η (split at the steps of ν) for the planted class."""
+        """One node for the null class; for the planted one, panels in η split at the steps of ν (its values if ρ̃ = 0)."""
         steps, rho = self.coupling.steps(self.latent), self.strength
         edges = np.clip(steps.edges, -9.0, 9.0)
-        eta, w = gauss_legendre_panels(tuple(edges), width=1.5, n_nodes=10)
-        nu = np.array(steps.values)[np.searchsorted(edges[1:-1], eta)]
+        if rho == 0:
+            eta, weight, nu = np.zeros(len(self.latent.nodes)), np.array(self.latent.weights), np.array(self.latent.nodes)
+        else:
+            eta, w = gauss_legendre_panels(tuple(edges), width=3.0, n_nodes=16)
+            weight, nu = w * gaussian_density(eta), np.array(steps.values)[np.searchsorted(edges[1:-1], eta)]
         s_v = sqrt(self.beta_v / (1 + self.beta_v))
         mean = {"m": np.full_like(eta, sqrt(self.beta_m)), "u": sqrt(self.beta_u) * rho * eta, "v": s_v * nu}
         variance = {"m": 1.0, "u": 1 + self.beta_u * (1 - rho**2), "v": 1 - s_v**2}
@@ -252,7 +255,7 @@ class MixedCumulant:
         planted = np.stack([mean[s] for s in self.spikes], axis=1)
         spread = np.array([variance[s] for s in self.spikes])
         return Mixture(
-            weight=np.concatenate([[0.5], 0.5 * w * gaussian_density(eta)]),
+            weight=np.concatenate([[0.5], 0.5 * weight]),
             label_powers=np.stack([label**0, label, label**2], axis=1),
             mean=np.vstack([np.zeros(len(self.spikes)), planted]),
             variance=np.vstack([np.ones(len(self.spikes)), np.tile(spread, (len(eta), 1))]),

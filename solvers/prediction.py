@@ -1,0 +1,209 @@
+"""What the theory predicts for one model, dimension and learning rate: escape times, thresholds, fixed points, reasons."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.ode import FlowRun, PopulationODE, best_signs, choose_field, settle
+from theory.errors import InputError, require
+from theory.exponents import Staircase, ThresholdLaw, Verdict, critical_rate, first_form
+from theory.population import Model, Population
+from theory.quadrature import tail_bound
+
+Array = NDArray[np.float64]
+MAX_HALVINGS = 6
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One spike: information exponent, rank in the staircase, status with its reason, fixed point, escape in samples."""
+
+    spike: str
+    information_exponent: int | None
+    order_reached: int | None
+    waits_for: tuple[str, ...]
+    law: ThresholdLaw | None
+    status: str
+    reason: str
+    fixed_point: float
+    escape_samples: float
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The spike v alone, at its own learning rate: what the accelerated case is compared with."""
+
+    law: ThresholdLaw | None
+    lr: float
+    escape_samples: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Everything ``python -m solvers.predict`` prints; times in samples, inf where it never happens."""
+
+    model: Model
+    population: Population
+    dim: int
+    lr: float
+    lr_critical: float | None
+    threshold: float
+    start: Array
+    method: str
+    series_gap: float
+    tail_bound: float
+    flow: FlowRun
+    directions: tuple[Direction, ...]
+    baseline: Baseline | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> Direction | None:
+        """The cumulant spike v, if the task has one."""
+        return next((d for d in self.directions if d.spike == "v"), None)
+
+    @property
+    def speedup(self) -> float | None:
+        """Escape time of v alone over its escape time here; None if either never happens."""
+        if self.baseline is None or self.target is None:
+            return None
+        times = self.baseline.escape_samples, self.target.escape_samples
+        return times[0] / times[1] if np.all(np.isfinite(times)) and times[1] > 0 else None
+
+
+def predict(
+    model: Model,
+    dim: int = 1000,
+    lr: float | None = None,
+    threshold: float = 0.3,
+    order: int = 20,
+    start: Array | None = None,
+) -> Prediction:
+    """Predict escape times and thresholds of one neuron from the population flow (theory §3, §6).
+
+    Parameters: ``dim`` d >= 10; ``lr`` the learning rate δ (step δ/d), None for the automatic one (half the critical rate,
+    halved further while that brings more spikes above the threshold); ``threshold`` the overlap of weak recovery;
+    ``order`` of the series; ``start`` overlaps (r,), None for d^(-1/2) on every spike with the signs that are attracted.
+    Raises InputError for values outside their range.
+    """
+    require(isinstance(dim, (int, np.integer)) and 10 <= dim <= 10**12, "dim", dim, "a whole number, 10 … 10^12")
+    require(0 < threshold < 1, "threshold", threshold, "a number between 0 and 1")
+    require(lr is None or (np.isfinite(lr) and 0 < lr <= 1e6), "lr", lr, "a number > 0 (at most 1e6), or auto")
+    population = Population(model, order)
+    _require_visible_order(population)
+    origin = best_signs(population, dim**-0.5) if start is None else np.asarray(start, dtype=float)
+    form = first_form(population)
+    critical = critical_rate(population, *form, dim, threshold) if form else None
+    rate = lr if lr is not None else automatic_rate(population, critical, dim, origin, threshold)
+    chosen, method, gap = choose_field(population, dim, rate, origin)
+    ode = PopulationODE(model, chosen, dim, rate)
+    flow = ode.run(origin, threshold)
+    stairs = Staircase(population, ode, lambda a, active: settle(population, dim, rate, a, active), dim**-0.5)
+    return Prediction(
+        model, population, dim, rate, critical, threshold, origin, method, gap,
+        tail_bound(population, _into_ball(flow.end)), flow, _directions(stairs, flow, threshold),
+        _baseline(population, dim, threshold, flow if len(model.spikes) == 1 and lr is None else None, rate),
+        _warnings(model, dim, threshold, rate, critical),
+    )  # fmt: skip
+
+
+def automatic_rate(
+    population: Population, critical: float | None, dim: int, start: Array, threshold: float
+) -> float:
+    """½ δ_crit, halved while a smaller rate lets more spikes reach the threshold; 0.1/V(0) if nothing is driven."""
+    if critical is None:
+        return 0.1 / float(population.variance.coeff_monomial(1))
+
+    def recovered(rate: float) -> int:
+        return int((np.abs(settle(population, dim, rate, start)) >= threshold).sum())
+
+    rate = critical / 2
+    attainable = recovered(rate / 2**MAX_HALVINGS)
+    for _ in range(MAX_HALVINGS):
+        if recovered(rate) >= attainable:
+            return rate
+        rate /= 2
+    return rate
+
+
+def _directions(stairs: Staircase, flow: FlowRun, threshold: float) -> tuple[Direction, ...]:
+    verdicts = stairs.verdicts()
+    # Spikes that fall in the same stage are ranked by the flow.
+    order = sorted(
+        (v for v in verdicts if v.fall),
+        key=lambda v: (v.fall.stage, flow.escape_samples[flow.spikes.index(v.spike)], -abs(v.fixed_point)),
+    )
+    ranks = {v.spike: rank for rank, v in enumerate(order, 1)}
+    return tuple(_direction(v, ranks.get(v.spike), flow, threshold) for v in verdicts)
+
+
+def _direction(verdict: Verdict, rank: int | None, flow: FlowRun, threshold: float) -> Direction:
+    k = flow.spikes.index(verdict.spike)
+    escape, end = float(flow.escape_samples[k]), float(flow.end[k])
+    status, reason = verdict.cause, verdict.reason
+    if np.isfinite(escape):
+        status = "recovered"
+        if abs(end) < threshold:
+            reason += f"; only in passing: the flow ends at {end:.3f}"
+    elif verdict.cause == "driven" and 1e-5 < abs(end) < threshold:
+        status, reason = "below_threshold", f"{reason}, but settles at {end:.3f}, below the threshold {threshold:g}"
+    elif verdict.cause == "driven":
+        status, reason = _lost(verdict, threshold)
+    fall = verdict.fall
+    return Direction(
+        verdict.spike, verdict.exponent, rank, fall.waits_for if fall else (), fall.law if fall else None,
+        status, reason, end, escape,
+    )  # fmt: skip
+
+
+def _lost(verdict: Verdict, threshold: float) -> tuple[str, str]:
+    """Driven in some random starts, or from a better start, but not by the flow from this one."""
+    if abs(verdict.fixed_point) < threshold:
+        return "below_threshold", f"{verdict.reason}, but its fixed point {verdict.fixed_point:.3f} is below the threshold"
+    return "wrong_sign", f"{verdict.reason}, but this start lies on the side that is pushed back"
+
+
+def _baseline(
+    population: Population, dim: int, threshold: float, own_flow: FlowRun | None, own_rate: float
+) -> Baseline | None:
+    task = population.model.task
+    alone = task.alone("v") if "v" in task.spikes else None
+    if alone is None:
+        return None
+    solo = Population(Model(alone, population.model.learner), population.order)
+    form = first_form(solo)
+    if form is None:
+        return Baseline(None, own_rate, np.inf)
+    if own_flow is not None:
+        return Baseline(ThresholdLaw(form[0]), own_rate, float(own_flow.escape_samples[0]))
+    start = best_signs(solo, dim**-0.5)
+    rate = automatic_rate(solo, critical_rate(solo, *form, dim, threshold), dim, start, threshold)
+    field, *_ = choose_field(solo, dim, rate, start, stop_at_escape=True)
+    flow = PopulationODE(solo.model, field, dim, rate).run(start, threshold, stop_at_escape=True)
+    return Baseline(ThresholdLaw(form[0]), rate, float(flow.escape_samples[0]))
+
+
+def _require_visible_order(population: Population) -> None:
+    """An order below the cumulant's would silently drop the very term that is asked about."""
+    latent = getattr(population.model.task, "latent", None)
+    degree = population.model.task.degree or (latent.order if latent and "v" in population.model.spikes else 2)
+    if population.order < degree:
+        raise InputError("order", population.order, f"{degree} … 60 for this task", f"--order {degree} or more")
+
+
+def _into_ball(alpha: Array) -> Array:
+    return alpha / max(1.0, float(np.linalg.norm(alpha)))
+
+
+def _warnings(model: Model, dim: int, threshold: float, lr: float, critical: float | None) -> tuple[str, ...]:
+    lines = []
+    if threshold < 5 / np.sqrt(dim):
+        lines.append(
+            f"threshold {threshold:g} is below 5/sqrt(d) = {5 / np.sqrt(dim):.3g}: noise alone crosses it in simulations"
+        )
+    if critical is not None and lr > critical:
+        lines.append(f"lr {lr:.4g} is above the critical {critical:.4g}: the ODE says never; try --lr {critical / 2:.4g}")
+    if critical is None:
+        lines.append("no spike is driven from a random start: lr auto is only a scale (0.1/V)")
+    return tuple(lines)
