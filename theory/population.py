@@ -154,7 +154,7 @@ class Population:
         if hasattr(symbolic, "kappa"):
             for k in range(self.order + 3):
                 for j in range(self.order + 3 - k):
-                    if isinstance(symbol := symbolic.kappa(k, j), sp.Symbol):
+                    if (symbol := symbolic.kappa(k, j)).is_Symbol:
                         numbers[symbol] = numeric.kappa(k, j)
         families = {f"h{n}": h for n, h in self.model.learner.objective.items()}
         for n, f in self.model.learner.slope_squared.items():

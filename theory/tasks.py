@@ -29,7 +29,7 @@ from theory.hermite import (
 from theory.latents import Coupling, GaussianCopula, Latent, gauss
 
 Parameters = SimpleNamespace
-RANGE_BETA = "a finite number >= 0"
+MAX_DEGREE = 64
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,13 @@ class MixedCumulant:
         return self.coupling.strength(self.latent, self.corr) if both else 0.0
 
     def symbols(self) -> Parameters:
-        """√β_m, √β_u, s_v, ρ̃ and κ_{kj} = E[He_k(η) He_j(ν)] as symbols; κ_{0j} = 0 below the order of ν."""
+        """√β_m, √β_u, s_v, ρ̃ and κ_{kj} = E[He_k(η) He_j(ν)] as symbols, without those that vanish for this latent."""
+        numeric = self.numbers(MAX_DEGREE).kappa
 
         def kappa(k: int, j: int) -> sp.Expr:
-            if k == 0 and j < self.latent.order:
-                return sp.Integer(j == 0)
-            return sp.Symbol(f"kappa_{k}_{j}") if j else sp.Integer(k == 0)
+            if j == 0 or numeric(k, j) == 0:
+                return sp.Integer(k == j == 0)
+            return sp.Symbol(f"kappa_{k}_{j}")
 
         beta_m, beta_u = _positive("beta_m"), _positive("beta_u")
         return Parameters(m=sp.sqrt(beta_m), u=sp.sqrt(beta_u), v=_positive("s_v"), rho=sp.Symbol("rho"), kappa=kappa)
@@ -296,7 +297,7 @@ class TeacherStudent:
 
     def __post_init__(self) -> None:
         """Check shapes and ranges."""
-        require(isfinite(self.noise) and self.noise >= 0, "noise", self.noise, RANGE_BETA)
+        require(isfinite(self.noise) and self.noise >= 0, "noise", self.noise, "a finite number >= 0")
         require(bool(self.terms), "teacher", "no term", "at least one, as in h2(u)+0.5*h1(u)*h4(v)")
         for index, value in self.terms:
             fits = len(index) == len(self.spikes) and all(i >= 0 for i in index) and 0 < sum(index) <= 12

@@ -1,0 +1,173 @@
+"""From command-line words to frozen values: the only place that translates names into tasks, learners and starts."""
+
+import re
+from argparse import Namespace
+from math import factorial, isfinite, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theory.activations import Activation, activation_from_text, hermite_mixture, relu
+from theory.errors import InputError, require
+from theory.exponents import first_form
+from theory.hermite import MultiIndex
+from theory.latents import EvenCoupling, GaussianCopula, Latent, gauss, lobatto, radau, standard_latent
+from theory.learners import CorrelationLoss, Neuron, SquaredLoss
+from theory.population import Model, Population
+from theory.tasks import MixedCumulant, Task, TeacherStudent
+
+COUPLINGS = {"copula": GaussianCopula(), "even": EvenCoupling()}
+LOSSES = {"correlation": CorrelationLoss(), "squared": SquaredLoss()}
+FACTOR = re.compile(r"h(\d{1,2})\(([a-z]\w{0,9})\)")
+TEACHER = "terms joined by + or -, each a product of a number and factors hK(NAME), as in h2(u)+0.5*h1(u)*h4(v)"
+
+
+def build_model(words: Namespace) -> Model:
+    """Task and learner from parsed options. Raises InputError."""
+    task = build_task(words)
+    activation = activation_from_text(words.activation) if words.activation else default_activation(task)
+    return Model(task, Neuron(activation, LOSSES[words.loss]))
+
+
+def build_task(words: Namespace) -> Task:
+    """The law of the data. Options that do not belong to the chosen task must be left at their defaults."""
+    require(3 <= words.p <= 8, "p", words.p, "3 … 8")
+    if words.task == "teacher-student":
+        _require_defaults(words, latent="standard", coupling="copula", beta_m=0.0, beta_u=None, beta_v=10.0)
+        require(isfinite(words.corr) and abs(words.corr) <= 1, "corr", words.corr, "-1 … 1")
+        if words.teacher:
+            require(words.corr == 0, "corr", words.corr, "0 with --teacher", "write the term h1(u)*h1(v) into it")
+            return teacher_from_text(words.teacher, words.noise)
+        terms = [((2, 0), 1.0), ((1, 1), words.corr), ((0, words.p), 1.0)]
+        return TeacherStudent(("u", "v"), tuple((i, f) for i, f in terms if f), words.noise)
+    _require_defaults(words, teacher=None, noise=0.0)
+    alone = words.task == "spiked-cumulant"
+    if alone:
+        _require_defaults(words, beta_m=0.0, beta_u=None, corr=0.0, coupling="copula")
+    beta_u = 0.0 if alone else 1.0 if words.beta_u is None else words.beta_u
+    latent = latent_from_text(words.latent, words.p)
+    return MixedCumulant(latent, COUPLINGS[words.coupling], words.corr, words.beta_m, beta_u, words.beta_v)
+
+
+def default_activation(task: Task) -> Activation:
+    """ReLU where it drives v alone at its own order, otherwise the Hermite mixture with V = 1 on white noise.
+
+    The mixture holds degree 2 and the degrees of the task, c_k = ±√((k-1)!)/√n, with the attractive sign.
+    """
+    signs = _degrees(task)
+    alone = task.alone("v") if "v" in task.spikes else None
+    if alone is not None:
+        own = max(k for k in _degrees(alone))
+        form = first_form(Population(Model(alone, Neuron(relu(), CorrelationLoss())), max(own, 2)))
+        if form is not None and form[0] == own:
+            return relu()
+    elif isinstance(task, MixedCumulant):
+        return relu()
+    return hermite_mixture({k: sign * sqrt(factorial(k - 1) / len(signs)) for k, sign in signs.items()})
+
+
+def _degrees(task: Task) -> dict[int, int]:
+    """Degrees a neuron should see, each with the sign that makes its pure terms attractive."""
+    if isinstance(task, TeacherStudent):
+        pure = {sum(i): (1 if f > 0 else -1) for i, f in task.terms if max(i) == sum(i)}
+        return {k: pure.get(k, 1) for k in sorted({sum(i) for i, _ in task.terms})}
+    p = task.latent.order
+    sign = 1 if task.latent.hermite_moment(p) > 0 else -1
+    return {p: sign} if task.spikes == ("v",) and p == 2 else {2: 1, p: sign}
+
+
+def latent_from_text(text: str, p: int) -> Latent:
+    """``standard``, ``positive``, ``negative``, ``gauss``, ``radau[:NODE]``, ``lobatto[:NODE]``."""
+    name, _, rest = text.partition(":")
+    signs = {"standard": 0, "positive": 1, "negative": -1}
+    rules = {"radau": radau, "lobatto": lobatto}
+    try:
+        node = float(rest) if rest else None
+    except ValueError:
+        raise InputError("latent", repr(text), "a number after the colon, as in lobatto:2") from None
+    require(node is None or isfinite(node), "latent", repr(text), "a finite node")
+    if name in signs and node is None:
+        return standard_latent(p, signs[name])
+    if name == "gauss" and node is None:
+        return gauss(p)
+    if name in rules:
+        return rules[name](p, node)
+    raise InputError("latent", repr(text), ", ".join([*signs, "gauss", "radau[:NODE]", "lobatto[:NODE]"]))
+
+
+def teacher_from_text(text: str, noise: float = 0.0) -> TeacherStudent:
+    """Read ``h2(u)+0.5*h1(u)*h4(v)``, h_k = He_k. Spikes are named m, u, v or as one likes. Never evaluated."""
+    compact = text.replace(" ", "")
+    # A sign right after an exponent's e (1e-3) does not start a new term.
+    parts = [t for t in re.split(r"(?<![\d.]e)(?=[+-])", compact) if t]
+    require(bool(parts) and len(compact) <= 400, "teacher", repr(text), TEACHER)
+    read = [_term(part, text) for part in parts]
+    spikes = tuple(sorted({s for _, degrees in read for s in degrees}))
+    require(len(spikes) <= 4, "teacher", repr(text), "at most 4 spikes")
+    terms: dict[MultiIndex, float] = {}
+    for value, degrees in read:
+        index = tuple(degrees.get(s, 0) for s in spikes)
+        terms[index] = terms.get(index, 0.0) + value
+    return TeacherStudent(spikes, tuple((i, f) for i, f in terms.items() if f != 0), noise)
+
+
+def _term(part: str, text: str) -> tuple[float, dict[str, int]]:
+    value, degrees = (-1.0 if part[0] == "-" else 1.0), {}
+    for factor in part.lstrip("+-").split("*"):
+        match = FACTOR.fullmatch(factor)
+        if match:
+            degree, spike = int(match[1]), match[2]
+            require(spike not in degrees and degree > 0, "teacher", repr(text), "each spike once a term, degree >= 1")
+            degrees[spike] = degree
+            continue
+        try:
+            value *= float(factor)
+        except ValueError:
+            raise InputError("teacher", repr(text), TEACHER) from None
+    require(bool(degrees), "teacher", repr(text), TEACHER)
+    return value, degrees
+
+
+def lr_from_text(text: str) -> float | None:
+    """A number, or None for ``auto``."""
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError("lr", repr(text), "a number > 0, or auto") from None
+
+
+def start_from_text(text: str, spikes: tuple[str, ...]) -> NDArray[np.float64] | None:
+    """``typical`` (None), or overlaps ``u=0.05,v=0.02`` for every spike."""
+    if text == "typical":
+        return None
+    try:
+        pairs = [(name, float(value)) for name, value in (item.split("=") for item in text.split(","))]
+    except ValueError:
+        raise InputError("init", repr(text), f"typical, or overlaps for {', '.join(spikes)} such as u=0.05") from None
+    given = dict(pairs)
+    complete = len(pairs) == len(given) and set(given) == set(spikes)
+    require(complete, "init", repr(text), f"typical, or one overlap for each of {', '.join(spikes)}")
+    start = np.array([given[s] for s in spikes])
+    inside = bool(np.all(np.isfinite(start))) and float(start @ start) <= 1
+    require(inside, "init", repr(text), "finite overlaps with sum of squares <= 1")
+    return start
+
+
+def dims_from_words(words: list[str]) -> list[int]:
+    """``--dim 100 1000`` or ``--dim 100,1000``."""
+    pieces = [piece for word in words for piece in word.split(",")]
+    try:
+        dims = [int(float(piece)) if "e" in piece else int(piece) for piece in pieces]
+    except (ValueError, OverflowError):
+        raise InputError("dim", repr(" ".join(words)), "whole numbers >= 10, as in 1000 or 100,1000,1e4") from None
+    for dim in dims:
+        require(10 <= dim <= 10**12, "dim", dim, "a whole number, 10 … 10^12")
+    return dims
+
+
+def _require_defaults(words: Namespace, **defaults: object) -> None:
+    for name, value in defaults.items():
+        given = getattr(words, name)
+        require(given == value, "--" + name.replace("_", "-"), given, f"nothing with --task {words.task}", "leave it out")

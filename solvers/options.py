@@ -1,0 +1,103 @@
+"""Command-line words shared by ``solvers.predict`` and ``sims.compare``. Imports nothing heavy, so that --help is fast."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+TASKS = ("mixed-cumulant", "spiked-cumulant", "teacher-student")
+PICTURES = (".png", ".pdf", ".svg")
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a bad argument in one line and exits with 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """One line, no usage block."""
+        fail(self.prog, message)
+
+
+def fail(program: str, message: str) -> None:
+    """Print one line on stderr and exit with code 2."""
+    sys.stderr.write(f"{program}: error: {message}\n")
+    raise SystemExit(2)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """What is learnt, and who learns it."""
+    model = parser.add_argument_group("model")
+    model.add_argument("--task", choices=TASKS, default=TASKS[0], help="law of the data (default: %(default)s)")
+    model.add_argument("--p", type=int, default=4, help="order of the cumulant, 3 … 8 (default: %(default)s)")
+    model.add_argument("--corr", type=float, default=0.0, help="correlation E[λν] of the latents (default: %(default)s)")
+    model.add_argument(
+        "--coupling", choices=("copula", "even"), default="copula",
+        help="copula: ν increasing in a Gaussian correlated with λ; even: ν a function of |λ|, corr 0",
+    )  # fmt: skip
+    model.add_argument(
+        "--latent", default="standard", metavar="RULE",
+        help="law of ν: standard, positive or negative (sign of E[He_p(ν)]), gauss, radau:NODE, lobatto:NODE",
+    )  # fmt: skip
+    model.add_argument("--beta-m", type=float, default=0.0, help="strength of the mean spike (default: %(default)s)")
+    model.add_argument("--beta-u", type=float, default=None, help="strength of the covariance spike (default: 1)")
+    model.add_argument("--beta-v", type=float, default=10.0, help="strength of the cumulant spike (default: %(default)s)")
+    model.add_argument(
+        "--teacher", metavar="F",
+        help="teacher-student: f* as a sum of products, e.g. 'h2(u)+0.5*h1(u)*h1(v)+h4(v)', h_k the He_k "
+        "(default: h2(u)+corr*h1(u)*h1(v)+h_p(v))",
+    )  # fmt: skip
+    model.add_argument("--noise", type=float, default=0.0, help="standard deviation of the teacher's label noise")
+    model.add_argument(
+        "--activation", metavar="A",
+        help="relu[:BIAS], erf, tanh, sigmoid, softplus or hermite:K=C,K=C,… with C the c_k (default: relu where it sees "
+        "order p with the attractive sign, otherwise a Hermite mixture; the choice is printed)",
+    )  # fmt: skip
+    model.add_argument("--loss", choices=("correlation", "squared"), default="correlation")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Rate, threshold, start, order."""
+    run = parser.add_argument_group("run")
+    run.add_argument("--lr", default="auto", help="learning rate δ (step δ/d), a number or auto (default: %(default)s)")
+    run.add_argument("--threshold", type=float, default=0.3, help="overlap of weak recovery (default: %(default)s)")
+    run.add_argument("--order", type=int, default=20, help="order of the Hermite series (default: %(default)s)")
+    run.add_argument(
+        "--init", default="typical",
+        help="typical (|α| = d^-1/2 on every spike, attracted signs) or overlaps such as u=0.05,v=0.02",
+    )  # fmt: skip
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """JSON, figure, version."""
+    from theory import __version__
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="print only the documented JSON on stdout")
+    output.add_argument("--plot", type=Path, metavar="FILE", help="draw a figure (.png, .pdf or .svg)")
+    parser.add_argument("--version", action="version", version=f"downstairs {__version__}")
+
+
+def check_plot_path(path: Path | None) -> None:
+    """Refuse a figure path that cannot be written, before any work is done."""
+    from theory.errors import require
+
+    if path is None:
+        return
+    require(path.suffix.lower() in PICTURES, "--plot", path, "a file name ending in " + ", ".join(PICTURES))
+    require(path.parent.is_dir(), "--plot", path, "a file in an existing directory", f"create {path.parent} first")
+    writable = os.access(path if path.exists() else path.parent, os.W_OK) and not path.is_dir()
+    require(writable, "--plot", path, "a writable file", "choose another place")
+
+
+def run_command(program: str, command: Callable[[], int]) -> int:
+    """Run a command; an InputError becomes one line and exit code 2."""
+    from theory.errors import InputError
+
+    try:
+        return command()
+    except InputError as error:
+        fail(program, str(error))
+    except BrokenPipeError:
+        # The reader of a pipe has gone (| head): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,129 @@
+"""Figures: colour-blind safe (Okabe & Ito 2008), labelled axes with units. Draws what it is given, computes no theory."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from solvers.ode import FlowRun
+from solvers.prediction import Prediction
+
+COLOURS = {"m": "#009E73", "u": "#0072B2", "v": "#D55E00"}
+FURTHER = ("#CC79A7", "#56B4E9", "#E69F00", "#000000")
+GREY = "#666666"
+
+
+def colour_of(spike: str, spikes: tuple[str, ...]) -> str:
+    """Fixed colours for m, u, v; further ones in the order of the spikes."""
+    others = [s for s in spikes if s not in COLOURS]
+    return COLOURS.get(spike) or FURTHER[others.index(spike) % len(FURTHER)]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure whole or not at all."""
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        figure.savefig(partial, dpi=160)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def time_grid(first: float, last: float, log: bool) -> np.ndarray:
+    """Sample times on which a smooth curve is drawn."""
+    return np.geomspace(max(first, 1.0), last, 500) if log else np.linspace(0, last, 500)
+
+
+def draw_flow(axes: Axes, flow: FlowRun, times: np.ndarray, label: str = "", **style: object) -> None:
+    """|α_k(t)| of the population flow."""
+    overlaps = np.abs(flow.overlaps_at(times))
+    for k, spike in enumerate(flow.spikes):
+        text = f"{label}$|\\alpha_{{{spike}}}|$"
+        axes.plot(times, overlaps[:, k], color=colour_of(spike, flow.spikes), label=text, **style)
+
+
+def mark_threshold(axes: Axes, threshold: float) -> None:
+    """The overlap of weak recovery."""
+    axes.axhline(threshold, color=GREY, lw=0.8, ls=":")
+    axes.annotate(
+        f"threshold {threshold:g}", (0.02, threshold), xycoords=("axes fraction", "data"),
+        xytext=(0, 2), textcoords="offset points", color=GREY, fontsize=8,
+    )  # fmt: skip
+
+
+def finish(axes: Axes, log: bool, last: float, first: float = 1.0) -> None:
+    """Axes' limits and labels common to every overlap plot."""
+    if log:
+        axes.set_xscale("log")
+        axes.set_xlim(max(first, 1.0), last)
+    else:
+        axes.set_xlim(0, last)
+        axes.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4))
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("samples $t$" + (" (log scale)" if log else ""))
+    axes.set_ylabel("overlap $|\\alpha_k(t)|$")
+
+
+def plot_prediction(results: list[Prediction]) -> Figure:
+    """Overlaps against samples in log and linear time; for several d, escape time against d."""
+    return _plot_flow(results[0]) if len(results) == 1 else _plot_dimensions(results)
+
+
+def _plot_flow(result: Prediction) -> Figure:
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    last = _horizon(result)
+    for axes, log in zip(figure.subplots(1, 2), (True, False), strict=True):
+        draw_flow(axes, result.flow, time_grid(last / 1e4, last, log), lw=2)
+        mark_threshold(axes, result.threshold)
+        for k, (spike, escape) in enumerate(zip(result.flow.spikes, result.flow.escape_samples, strict=True)):
+            if np.isfinite(escape) and escape > 0:
+                colour = colour_of(spike, result.flow.spikes)
+                axes.plot([escape], [result.threshold], "o", color=colour, ms=7, mec="white", zorder=5 + k)
+        finish(axes, log, last, last / 1e4)
+    axes.legend(loc="lower right", frameon=False)
+    figure.suptitle(title_of(result), fontsize=10)
+    return figure
+
+
+def _horizon(result: Prediction) -> float:
+    escapes = result.flow.escape_samples[np.isfinite(result.flow.escape_samples)]
+    return 2.5 * float(escapes.max()) if escapes.size and escapes.max() > 0 else max(result.flow.duration, 10.0)
+
+
+def title_of(result: Prediction) -> str:
+    """Model, d and learning rate."""
+    task = result.model.task.describe().replace("; ", "\n", 1)
+    learner = result.model.learner
+    return (
+        f"{task}\n{learner.activation.name}, {learner.loss.name} loss, "
+        f"$d$ = {result.dim}, learning rate $\\delta$ = {result.lr:.4g}"
+    )
+
+
+def _plot_dimensions(results: list[Prediction]) -> Figure:
+    figure = Figure(figsize=(6, 4.6), layout="constrained")
+    axes = figure.subplots()
+    dims = np.array([r.dim for r in results], dtype=float)
+    spikes = results[0].model.spikes
+    for k, spike in enumerate(spikes):
+        times = np.array([r.directions[k].escape_samples for r in results])
+        seen = np.isfinite(times)
+        if seen.any():
+            axes.loglog(dims[seen], times[seen], "o-", color=colour_of(spike, spikes), label=f"{spike}: {_law(results, k)}")
+    alone = np.array([r.baseline.escape_samples if r.baseline else np.inf for r in results])
+    if np.isfinite(alone).any():
+        seen = np.isfinite(alone)
+        law = next(str(r.baseline.law) for r in results if r.baseline)
+        axes.loglog(dims[seen], alone[seen], "s--", color=GREY, label=f"v alone: {law}")
+    axes.set_xlabel("input dimension $d$")
+    axes.set_ylabel("escape time [samples]")
+    axes.legend(frameon=False)
+    axes.set_title(results[0].model.task.describe().replace("; ", "\n"), fontsize=9)
+    return figure
+
+
+def _law(results: list[Prediction], k: int) -> str:
+    law = results[0].directions[k].law
+    return str(law) if law else "never"

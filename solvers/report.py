@@ -1,0 +1,192 @@
+"""A prediction as a table for people, as JSON for programs (schema 1), and as LaTeX for the board."""
+
+import json
+from argparse import Namespace
+from math import inf, isfinite
+from typing import Any
+
+from solvers.prediction import Direction, Prediction
+from theory.population import Model, Population
+from theory.tasks import MixedCumulant
+
+SCHEMA = 1
+
+
+def prediction_json(results: list[Prediction]) -> str:
+    """One object, or ``{"schema": 1, "results": […]}`` for several dimensions. Times in samples; null = never."""
+    objects = [as_dict(result) for result in results]
+    payload = objects[0] if len(objects) == 1 else {"schema": SCHEMA, "results": objects}
+    return json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_dict(result: Prediction) -> dict[str, Any]:
+    """The documented contract (README, schema 1)."""
+    task, order = result.model.task, result.population.order
+    base = result.baseline
+    return {
+        "schema": SCHEMA,
+        "model": model_dict(result.model),
+        "run": {
+            "dim": result.dim,
+            "lr": result.lr,
+            "lr_critical": result.lr_critical,
+            "threshold": result.threshold,
+            "init": dict(zip(task.spikes, map(float, result.start), strict=True)),
+            "order": order,
+            "tail_bound": _number(result.tail_bound),
+            "drift_from": result.method,
+            "series_error": _number(result.series_gap),
+        },
+        "activation_coefficients": [float(c) for c in result.model.learner.activation.coefficients(order)],
+        "C": _hermite_moments(result),
+        "drift": {spike: result.population.drift_text(spike) for spike in task.spikes},
+        "directions": {d.spike: _direction_dict(d) for d in result.directions},
+        "baseline": None if base is None else {
+            "threshold_law": str(base.law) if base.law else None,
+            "sample_exponent": base.law.exponent if base.law else None,
+            "lr": base.lr,
+            "escape_samples": _number(base.escape_samples),
+        },
+        "speedup": result.speedup,
+        "warnings": list(result.warnings),
+    }  # fmt: skip
+
+
+def model_dict(model: Model) -> dict[str, Any]:
+    """The model's parameters; keys that a task does not have are null."""
+    task = model.task
+    mixed = task if isinstance(task, MixedCumulant) else None
+    return {
+        "task": task.name,
+        "p": mixed.latent.order if mixed else task.degree,
+        "corr": mixed.corr if mixed else None,
+        "coupling": mixed.coupling.name if mixed else None,
+        "beta_m": mixed.beta_m if mixed else None,
+        "beta_u": mixed.beta_u if mixed else None,
+        "beta_v": mixed.beta_v if mixed else None,
+        "latent": mixed.latent.name if mixed else None,
+        "activation": model.learner.activation.name,
+        "loss": model.learner.loss.name,
+        "description": model.describe(),
+    }
+
+
+def _direction_dict(d: Direction) -> dict[str, Any]:
+    return {
+        "information_exponent": d.information_exponent,
+        "order_reached": d.order_reached,
+        "waits_for": list(d.waits_for),
+        "threshold_law": str(d.law) if d.law else None,
+        "sample_exponent": d.law.exponent if d.law else None,
+        "status": d.status,
+        "reason": d.reason,
+        "fixed_point": d.fixed_point,
+        "escape_samples": _number(d.escape_samples),
+    }
+
+
+def _hermite_moments(result: Prediction) -> dict[str, float]:
+    """C_ij of spikes u, v up to the order of the series, zeros left out: E[He_i He_j | y = +1], or E[y He_i He_j]."""
+    task, order = result.model.task, result.population.order
+    parameters = task.numbers(order)
+    moment = task.planted_moment if isinstance(task, MixedCumulant) else lambda i, p: task.moment(i, 1, p)
+    table = {}
+    for i in range(order + 1):
+        for j in range(order + 1 - i):
+            degrees = {"u": i, "v": j}
+            if any(n and s not in task.spikes for s, n in degrees.items()):
+                continue
+            value = float(moment(tuple(degrees.get(s, 0) for s in task.spikes), parameters))
+            if value != 0:
+                table[f"{i},{j}"] = value
+    return table
+
+
+def _number(value: float) -> float | None:
+    return float(value) if isfinite(value) else None
+
+
+def format_samples(value: float) -> str:
+    """A number of samples to four digits, or ``never``."""
+    return "never" if value == inf else f"{value:.4g}"
+
+
+def prediction_table(results: list[Prediction], words: Namespace) -> str:
+    """The table for people; with several dimensions the rows of each d follow one another."""
+    first = results[0]
+    activation = first.model.learner.activation
+    chosen = "" if words.activation else f"activation chosen: {activation.name}; "
+    lines = [f"model     {first.model.describe()}", f"          {chosen}c_k from {activation.source}"]
+    lines += [f"drift     dα_{s}/dt = {first.population.drift_text(s)}" for s in first.model.spikes]
+    for result in results:
+        lines += ["", *_run_lines(result, words.lr), "", *_direction_lines(result), "", *_baseline_lines(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _run_lines(result: Prediction, lr_word: str) -> list[str]:
+    critical = "none: nothing is driven" if result.lr_critical is None else f"{result.lr_critical:.4g}"
+    start = ", ".join(f"α_{s} = {a:.3g}" for s, a in zip(result.model.spikes, result.start, strict=True))
+    bound = "not finite" if result.tail_bound == inf else f"{result.tail_bound:.1g}"
+    how = f"Hermite series of order {result.population.order}"
+    if result.method == "quadrature":
+        how = f"quadrature over the latents (the {how} is off by {result.series_gap:.1g} of the largest drift)"
+    else:
+        how += f", within {max(result.series_gap, 1e-15):.1g} of quadrature along the flow"
+    auto = "auto, " if lr_word == "auto" else ""
+    return [
+        f"run       d = {result.dim}, lr = {result.lr:.4g} ({auto}critical {critical}), threshold {result.threshold:g}, start {start}",
+        f"drift by  {how}; series tail |Φ - Φ_K| <= {bound} at the end of the flow",
+        *(f"warning   {line}" for line in result.warnings),
+    ]
+
+
+def _direction_lines(result: Prediction) -> list[str]:
+    head = ("spike", "exponent", "rank", "waits for", "threshold law", "escape/samples", "in units of d", "α at end", "status")
+    rows = [head]
+    for d in result.directions:
+        escape = format_samples(d.escape_samples)
+        rows.append((
+            d.spike,
+            "-" if d.information_exponent is None else str(d.information_exponent),
+            "-" if d.order_reached is None else str(d.order_reached),
+            ", ".join(d.waits_for) or "-",
+            str(d.law) if d.law else "-",
+            escape,
+            escape if d.escape_samples == inf else f"{d.escape_samples / result.dim:.4g}",
+            f"{d.fixed_point + 0.0:.3f}",
+            d.status,
+        ))  # fmt: skip
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return table + [f"  {d.spike}: {d.reason}" for d in result.directions]
+
+
+def _baseline_lines(result: Prediction) -> list[str]:
+    base = result.baseline
+    if base is None:
+        return ["baseline  none: v never stands alone in this task"]
+    if base.law is None:
+        return ["baseline  v alone: never (no attractive term that this activation sees)"]
+    time = format_samples(base.escape_samples)
+    lines = [f"baseline  v alone: {base.law} samples, at lr = {base.lr:.4g}: {time} samples"]
+    if base.escape_samples < inf:
+        lines[0] += f" = {base.escape_samples / result.dim:.4g} d"
+    if result.speedup is not None and len(result.model.spikes) > 1:
+        lines.append(f"speed-up  {result.speedup:.4g} times fewer samples than v alone")
+    elif result.target is not None and result.target.escape_samples == inf and base.escape_samples < inf:
+        lines.append("speed-up  none: v is not recovered here")
+    return lines
+
+
+def latex_document(model: Model) -> str:
+    """Φ and the drift with symbols, then the values of the symbols that occur."""
+    latent = getattr(model.task, "latent", None)
+    order = latent.order if latent and "v" in model.spikes else max(model.task.degree or 2, 2)
+    symbolic = Population(model, order, symbolic=True)
+    text = symbolic.latex()
+    used = symbolic.objective.free_symbols_in_domain | symbolic.variance.free_symbols_in_domain
+    values = {s: v for s, v in symbolic.values().items() if s in used}
+    import sympy as sp
+
+    lines = [f"% {sp.latex(s)} = {float(v):.6g}" for s, v in sorted(values.items(), key=lambda item: str(item[0]))]
+    return "\n".join([text, f"% {model.describe()}", *lines])
