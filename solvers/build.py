@@ -170,4 +170,6 @@ def dims_from_words(words: list[str]) -> list[int]:
 def _require_defaults(words: Namespace, **defaults: object) -> None:
     for name, value in defaults.items():
         given = getattr(words, name)
-        require(given == value, "--" + name.replace("_", "-"), given, f"nothing with --task {words.task}", "leave it out")
+        require(
+            given == value, "--" + name.replace("_", "-"), given, f"nothing with --task {words.task}", "leave it out"
+        )

@@ -29,7 +29,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument("--task", choices=TASKS, default=TASKS[0], help="law of the data (default: %(default)s)")
     model.add_argument("--p", type=int, default=4, help="order of the cumulant, 3 … 8 (default: %(default)s)")
-    model.add_argument("--corr", type=float, default=0.0, help="correlation E[λν] of the latents (default: %(default)s)")
+    model.add_argument(
+        "--corr", type=float, default=0.0, help="correlation E[λν] of the latents (default: %(default)s)"
+    )
     model.add_argument(
         "--coupling", choices=("copula", "even"), default="copula",
         help="copula: ν increasing in a Gaussian correlated with λ; even: ν a function of |λ|, corr 0",
@@ -40,7 +42,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     model.add_argument("--beta-m", type=float, default=0.0, help="strength of the mean spike (default: %(default)s)")
     model.add_argument("--beta-u", type=float, default=None, help="strength of the covariance spike (default: 1)")
-    model.add_argument("--beta-v", type=float, default=10.0, help="strength of the cumulant spike (default: %(default)s)")
+    model.add_argument(
+        "--beta-v", type=float, default=10.0, help="strength of the cumulant spike (default: %(default)s)"
+    )
     model.add_argument(
         "--teacher", metavar="F",
         help="teacher-student: f* as a sum of products, e.g. 'h2(u)+0.5*h1(u)*h1(v)+h4(v)', h_k the He_k "

@@ -111,7 +111,9 @@ def _plot_dimensions(results: list[Prediction]) -> Figure:
         times = np.array([r.directions[k].escape_samples for r in results])
         seen = np.isfinite(times)
         if seen.any():
-            axes.loglog(dims[seen], times[seen], "o-", color=colour_of(spike, spikes), label=f"{spike}: {_law(results, k)}")
+            axes.loglog(
+                dims[seen], times[seen], "o-", color=colour_of(spike, spikes), label=f"{spike}: {_law(results, k)}"
+            )
     alone = np.array([r.baseline.escape_samples if r.baseline else np.inf for r in results])
     if np.isfinite(alone).any():
         seen = np.isfinite(alone)

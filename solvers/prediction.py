@@ -108,9 +108,7 @@ def predict(
     )  # fmt: skip
 
 
-def automatic_rate(
-    population: Population, critical: float | None, dim: int, start: Array, threshold: float
-) -> float:
+def automatic_rate(population: Population, critical: float | None, dim: int, start: Array, threshold: float) -> float:
     """½ δ_crit, halved while a smaller rate lets more spikes reach the threshold; 0.1/V(0) if nothing is driven."""
     if critical is None:
         return 0.1 / float(population.variance.coeff_monomial(1))
@@ -160,7 +158,10 @@ def _direction(verdict: Verdict, rank: int | None, flow: FlowRun, threshold: flo
 def _lost(verdict: Verdict, threshold: float) -> tuple[str, str]:
     """Driven in some random starts, or from a better start, but not by the flow from this one."""
     if abs(verdict.fixed_point) < threshold:
-        return "below_threshold", f"{verdict.reason}, but its fixed point {verdict.fixed_point:.3f} is below the threshold"
+        return (
+            "below_threshold",
+            f"{verdict.reason}, but its fixed point {verdict.fixed_point:.3f} is below the threshold",
+        )
     return "wrong_sign", f"{verdict.reason}, but this start lies on the side that is pushed back"
 
 
@@ -203,7 +204,9 @@ def _warnings(model: Model, dim: int, threshold: float, lr: float, critical: flo
             f"threshold {threshold:g} is below 5/sqrt(d) = {5 / np.sqrt(dim):.3g}: noise alone crosses it in simulations"
         )
     if critical is not None and lr > critical:
-        lines.append(f"lr {lr:.4g} is above the critical {critical:.4g}: the ODE says never; try --lr {critical / 2:.4g}")
+        lines.append(
+            f"lr {lr:.4g} is above the critical {critical:.4g}: the ODE says never; try --lr {critical / 2:.4g}"
+        )
     if critical is None:
         lines.append("no spike is driven from a random start: lr auto is only a scale (0.1/V)")
     return tuple(lines)

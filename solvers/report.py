@@ -141,7 +141,17 @@ def _run_lines(result: Prediction, lr_word: str) -> list[str]:
 
 
 def _direction_lines(result: Prediction) -> list[str]:
-    head = ("spike", "exponent", "rank", "waits for", "threshold law", "escape/samples", "in units of d", "α at end", "status")
+    head = (
+        "spike",
+        "exponent",
+        "rank",
+        "waits for",
+        "threshold law",
+        "escape/samples",
+        "in units of d",
+        "α at end",
+        "status",
+    )
     rows = [head]
     for d in result.directions:
         escape = format_samples(d.escape_samples)

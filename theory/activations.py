@@ -32,7 +32,9 @@ class ScalarFunction:
 
     def evaluate(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         """h at an array of points."""
-        return np.broadcast_to(self._numeric(z), np.shape(z))
+        # NumPy evaluates every branch of a Piecewise; overflow in the branch not taken means nothing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.broadcast_to(self._numeric(z), np.shape(z))
 
     @cached_property
     def _numeric(self) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:

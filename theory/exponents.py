@@ -22,7 +22,10 @@ Array = NDArray[np.float64]
 VISIBLE = 1e-12
 FALLS_BACK = {
     False: ("lr_too_large", "lr is above the critical one: the normalisation term beats the drift at small overlaps"),
-    True: ("noise_activated", "lr is above the critical one: the ODE never escapes, but noise carries runs over the barrier"),
+    True: (
+        "noise_activated",
+        "lr is above the critical one: the ODE never escapes, but noise carries runs over the barrier",
+    ),
 }
 
 
@@ -170,7 +173,10 @@ class Staircase:
                 return [], ("repelled", f"repelled once {names} is learnt: growth rate {values[-1]:.3g} < 0 (in δ/d)")
         form = _Form(self.terms, degree, remaining, len(self.spikes))
         if learnt:
-            return [], ("repelled", f"repelled once {names} is learnt: an order-{degree} drive cannot beat a linear force")
+            return [], (
+                "repelled",
+                f"repelled once {names} is learnt: an order-{degree} drive cannot beat a linear force",
+            )
         if form.maximum <= VISIBLE:
             return [], ("wrong_sign", f"its order-{degree} term has the repulsive sign: no number of samples helps")
         if degree == 2:
@@ -246,9 +252,7 @@ class _Form:
     def __init__(self, terms: dict[MultiIndex, float], degree: int, members: list[int], n_spikes: int) -> None:
         self.members = members
         outside = set(range(n_spikes)) - set(members)
-        self.terms = {
-            i: c for i, c in terms.items() if sum(i) == degree and not any(i[j] for j in outside)
-        }
+        self.terms = {i: c for i, c in terms.items() if sum(i) == degree and not any(i[j] for j in outside)}
         self.support = {k for i in self.terms for k in range(n_spikes) if i[k]}
         self.maximisers, self.maximum = self._maximise(degree, n_spikes)
 

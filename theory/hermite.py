@@ -70,9 +70,7 @@ def addition_formula(k: int, overlaps: Sequence[sp.Expr], projections: Sequence[
     )
 
 
-def multiply_expansions(
-    left: dict[MultiIndex, sp.Expr], right: dict[MultiIndex, sp.Expr]
-) -> dict[MultiIndex, sp.Expr]:
+def multiply_expansions(left: dict[MultiIndex, sp.Expr], right: dict[MultiIndex, sp.Expr]) -> dict[MultiIndex, sp.Expr]:
     """Product of two multivariate Hermite series {I: coefficient of Π He_{i_a}(ξ_a)}."""
     result: dict[MultiIndex, sp.Expr] = {}
     for (i, x), (j, y) in product(left.items(), right.items()):

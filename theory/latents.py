@@ -111,7 +111,7 @@ class StepFunction:
         finite = np.where(np.isfinite(edges), edges, 0.0)
         scale = sqrt_factorials(order)
         density = np.where(np.isfinite(edges), gaussian_density(finite), 0.0)
-        at_edges = density * hermite_values(max(order - 1, 0), finite) * scale[:max(order, 1), None]
+        at_edges = density * hermite_values(max(order - 1, 0), finite) * scale[: max(order, 1), None]
         intervals = np.vstack([np.diff(ndtr(edges)), -np.diff(at_edges, axis=1)])[: order + 1]
         moments = intervals @ (hermite_values(order, np.array(self.values)) * scale[:, None]).T
         # Zero by matching moments or by symmetry: left as rounding, it would look like a visible direction.
@@ -157,7 +157,9 @@ class GaussianCopula:
         # A user who types the printed maximum must not be refused for its last digit.
         if not abs(corr) <= largest * (1 + 1e-6):
             raise InputError(
-                "corr", corr, f"|corr| <= {largest:.6f} (the largest E[λν] for latent {latent.name}, p = {latent.order})"
+                "corr",
+                corr,
+                f"|corr| <= {largest:.6f} (the largest E[λν] for latent {latent.name}, p = {latent.order})",
             )
         return max(-1.0, min(1.0, corr / largest))
 

@@ -245,7 +245,11 @@ class MixedCumulant:
         steps, rho = self.coupling.steps(self.latent), self.strength
         edges = np.clip(steps.edges, -9.0, 9.0)
         if rho == 0:
-            eta, weight, nu = np.zeros(len(self.latent.nodes)), np.array(self.latent.weights), np.array(self.latent.nodes)
+            eta, weight, nu = (
+                np.zeros(len(self.latent.nodes)),
+                np.array(self.latent.weights),
+                np.array(self.latent.nodes),
+            )
         else:
             eta, w = gauss_legendre_panels(tuple(edges), width=3.0, n_nodes=16)
             weight, nu = w * gaussian_density(eta), np.array(steps.values)[np.searchsorted(edges[1:-1], eta)]
@@ -368,10 +372,7 @@ class TeacherStudent:
         label = np.zeros(len(grid))
         for index, value in self.terms:
             label += value * np.prod(
-                [
-                    np.polynomial.hermite_e.hermeval(grid[:, a], [0] * i + [1])
-                    for a, i in enumerate(index)
-                ],
+                [np.polynomial.hermite_e.hermeval(grid[:, a], [0] * i + [1]) for a, i in enumerate(index)],
                 axis=0,
             )
         powers = np.stack([np.ones_like(label), label, label**2 + self.noise**2], axis=1)

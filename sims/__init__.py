@@ -1,0 +1,1 @@
+"""High-dimensional views and everything that runs in bulk. Command line: ``python -m sims.compare``."""

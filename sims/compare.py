@@ -1,0 +1,93 @@
+"""Theory and simulation side by side: ``python -m sims.compare --p 4 --corr 0.5``. A composition root: sees both."""
+
+import sys
+from argparse import Namespace, RawDescriptionHelpFormatter
+
+from solvers.options import (
+    Parser,
+    add_model_options,
+    add_output_options,
+    add_run_options,
+    check_plot_path,
+    run_command,
+)
+
+PROGRAM = "sims.compare"
+EXAMPLES = """examples:
+  python -m sims.compare --p 4 --corr 0.5 --plot compare.png
+  python -m sims.compare --p 4 --corr 0.5 --dim 500 --runs 40 --seed 0 --json
+  python -m sims.compare --task spiked-cumulant --p 3 --dim 50 --runs 20
+times are in samples; Ctrl-C gives the comparison on the runs finished so far"""
+
+
+def make_parser() -> Parser:
+    """All options."""
+    parser = Parser(
+        prog=PROGRAM,
+        description="The theory's escape times beside those measured by online SGD in R^d, with intervals and a figure.",
+        epilog=EXAMPLES,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    add_model_options(parser)
+    add_run_options(parser)
+    simulation = parser.add_argument_group("simulation")
+    simulation.add_argument("--dim", default="1000", metavar="D", help="input dimension d (default: %(default)s)")
+    simulation.add_argument("--runs", type=int, default=40, help="independent runs (default: %(default)s)")
+    simulation.add_argument("--seed", type=int, default=0, help="seed of the whole comparison (default: %(default)s)")
+    simulation.add_argument("--batch", type=int, default=1, help="mini-batch size B; the step is the sum over it")
+    simulation.add_argument(
+        "--samples", default="auto", help="samples a run; auto: three times the last predicted escape (default: auto)"
+    )
+    simulation.add_argument("--threads", type=int, default=None, help="threads (default: the cores of this machine)")
+    simulation.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_output_options(parser)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse, predict, simulate, print; returns the exit code."""
+    words = make_parser().parse_args(arguments)
+    try:
+        return run_command(PROGRAM, lambda: _answer(words))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{PROGRAM}: interrupted before the first run finished; nothing to compare\n")
+        return 130
+
+
+def _answer(words: Namespace) -> int:
+    from sims.comparison import compare, comparison_json, comparison_table
+    from solvers.build import build_model, dims_from_words, lr_from_text, start_from_text
+    from solvers.prediction import predict
+    from theory.errors import require
+
+    check_plot_path(words.plot)
+    model, dims, lr = build_model(words), dims_from_words([words.dim]), lr_from_text(words.lr)
+    require(len(dims) == 1, "dim", words.dim, "one dimension", "run sims.compare once for each")
+    require(words.seed >= 0, "seed", words.seed, "a whole number >= 0")
+    start = start_from_text(words.init, model.spikes)
+    prediction = predict(model, dims[0], lr, words.threshold, words.order, start)
+    result = compare(
+        prediction, words.runs, words.seed, words.batch, _samples(words.samples), words.threads, words.quiet
+    )
+    sys.stdout.write(comparison_json(result) if words.json else comparison_table(result))
+    if words.plot:
+        from sims.plots import plot_comparison
+        from solvers.plots import save
+
+        save(plot_comparison(result), words.plot)
+    return 0
+
+
+def _samples(text: str) -> int | None:
+    from theory.errors import InputError
+
+    if text == "auto":
+        return None
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        raise InputError("samples", repr(text), "a whole number >= 1, or auto") from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

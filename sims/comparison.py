@@ -1,0 +1,154 @@
+"""A prediction beside an ensemble of simulated runs of the same model, dimension, learning rate and start."""
+
+import json
+import os
+from dataclasses import dataclass
+from math import inf, isfinite, log
+from typing import Any
+
+from sims.ensemble import Ensemble, run_ensemble
+from sims.sgd import OnlineSGD
+from solvers.prediction import Prediction
+from solvers.report import as_dict, format_samples
+from theory.errors import InputError
+
+SECONDS_PER_NORMAL = 3e-9  # a careful guess, for the warning about cost only
+LONGEST_AUTO = 3600.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Theory and measurement; ``seed`` and ``batch`` complete what is needed to repeat it."""
+
+    prediction: Prediction
+    ensemble: Ensemble
+    seed: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Escape time of one spike over the runs, in samples; inf where it lies among the censored runs."""
+
+    median: float
+    interval: tuple[float, float]
+    q10: float
+    q90: float
+    censored: int
+
+
+def compare(
+    prediction: Prediction,
+    runs: int = 40,
+    seed: int = 0,
+    batch: int = 1,
+    samples: int | None = None,
+    threads: int | None = None,
+    quiet: bool = True,
+) -> Comparison:
+    """Simulate the predicted model from the same start. ``samples`` None: three times the last predicted escape.
+
+    Raises InputError if that would take more than an hour on these threads: the caller then has to say how long to run.
+    """
+    engine = OnlineSGD(prediction.model, prediction.dim, prediction.lr, batch, prediction.start)
+    if samples is None:
+        samples = _enough_samples(prediction)
+        cost = samples * runs * prediction.dim * SECONDS_PER_NORMAL / (threads or len(os.sched_getaffinity(0)))
+        if cost > LONGEST_AUTO:
+            raise InputError(
+                "samples", f"auto = {samples:.3g} a run (about {cost / 3600:.3g} hours)", "at most one hour on auto",
+                "give --samples, a smaller --dim or fewer --runs",
+            )  # fmt: skip
+    ensemble = run_ensemble(engine, runs, samples, seed, prediction.threshold, threads, quiet)
+    return Comparison(prediction, ensemble, seed, batch)
+
+
+def _enough_samples(prediction: Prediction) -> int:
+    """Three times the last predicted escape; where nothing escapes, 5 d log² d / lr, the scale on which order 2 would."""
+    escapes = [d.escape_samples for d in prediction.directions if 0 < d.escape_samples < inf]
+    if escapes:
+        return int(3 * max(escapes)) + 1
+    return int(5 * prediction.dim * log(prediction.dim) ** 2 / min(prediction.lr, 1.0))
+
+
+def measured(result: Comparison, spike: str) -> Measured:
+    """Median with its bootstrap 95 % interval, 10 % and 90 % quantiles, number censored."""
+    escapes = result.ensemble.escapes
+    return Measured(
+        escapes.quantile(spike, 0.5),
+        escapes.median_interval(spike, result.seed),
+        escapes.quantile(spike, 0.1),
+        escapes.quantile(spike, 0.9),
+        escapes.n_censored(spike),
+    )
+
+
+def comparison_table(result: Comparison) -> str:
+    """The table for people."""
+    p, ensemble = result.prediction, result.ensemble
+    done = len(ensemble.replicas)
+    start = ", ".join(f"α_{s} = {a:.3g}" for s, a in zip(p.model.spikes, p.start, strict=True))
+    lines = [
+        f"model       {p.model.describe()}",
+        f"run         d = {p.dim}, lr = {p.lr:.4g}, batch {result.batch}, threshold {p.threshold:g}, start {start}",
+        f"simulation  {done} runs of {ensemble.escapes.budget:.4g} samples, seed {result.seed}, "
+        f"{ensemble.seconds:.3g} s, {ensemble.samples / ensemble.seconds:.3g} samples/s"
+        + ("  (INTERRUPTED: finished runs only)" if ensemble.interrupted else ""),
+        *(f"warning     {line}" for line in p.warnings),
+        "",
+    ]
+    head = ("spike", "predicted", "median", "95 % interval", "10 %", "90 %", "censored", "median/predicted", "status")
+    rows = [head]
+    for d in p.directions:
+        m = measured(result, d.spike)
+        rows.append((
+            d.spike, format_samples(d.escape_samples), _seen(m.median), f"{_seen(m.interval[0])} – {_seen(m.interval[1])}",
+            _seen(m.q10), _seen(m.q90), f"{m.censored}/{done}", _ratio_text(m, d.escape_samples), d.status,
+        ))  # fmt: skip
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += ["escape times in samples; '> budget' lies beyond what was run; the ODE is the limit d → ∞ without noise"]
+    return "\n".join(lines) + "\n"
+
+
+def _seen(value: float) -> str:
+    return "> budget" if value == inf else f"{value:.4g}"
+
+
+def _ratio_text(m: Measured, predicted: float) -> str:
+    if not (isfinite(predicted) and predicted > 0 and isfinite(m.median)):
+        return "-"
+    low, high = (x / predicted for x in m.interval)
+    return f"{m.median / predicted:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def comparison_json(result: Comparison) -> str:
+    """``{"schema": 1, "prediction": the contract of solvers.predict, "simulation": …}``; null beyond the budget."""
+    ensemble = result.ensemble
+    payload = {
+        "schema": 1,
+        "prediction": as_dict(result.prediction),
+        "simulation": {
+            "runs": len(ensemble.replicas),
+            "replicas": list(ensemble.replicas),
+            "seed": result.seed,
+            "batch": result.batch,
+            "samples": int(ensemble.escapes.budget),
+            "interrupted": ensemble.interrupted,
+            "seconds": ensemble.seconds,
+            "directions": {s: _measured_dict(measured(result, s)) for s in ensemble.escapes.spikes},
+        },
+    }
+    return json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _measured_dict(m: Measured) -> dict[str, Any]:
+    def number(value: float) -> float | None:
+        return value if isfinite(value) else None
+
+    return {
+        "median": number(m.median),
+        "median_ci95": [number(m.interval[0]), number(m.interval[1])],
+        "quantiles": {"0.1": number(m.q10), "0.5": number(m.median), "0.9": number(m.q90)},
+        "censored": m.censored,
+    }

@@ -1,0 +1,105 @@
+"""Replicas of one simulation over threads: one SeedSequence child each, so results do not depend on the thread count."""
+
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from numpy.random import SeedSequence
+from tqdm import tqdm
+
+from sims.sgd import OnlineSGD, Replica, log_grid
+from theory.errors import require
+from theory.results import EscapeTimes, Trajectory
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What the finished replicas measured; ``replicas`` are their numbers, ``interrupted`` if some were given up."""
+
+    trajectory: Trajectory
+    escapes: EscapeTimes
+    replicas: tuple[int, ...]
+    interrupted: bool
+    seconds: float
+    samples: int
+
+
+def replica_seed(seed: int, replica: int) -> SeedSequence:
+    """The child of ``seed`` for one replica, the same whether it is run alone or among others."""
+    return SeedSequence(seed, spawn_key=(replica,))
+
+
+def run_ensemble(
+    engine: OnlineSGD,
+    runs: int,
+    samples: int,
+    seed: int = 0,
+    threshold: float = 0.3,
+    threads: int | None = None,
+    quiet: bool = True,
+) -> Ensemble:
+    """Run replicas 0 … runs-1 for ``samples`` samples each. Ctrl-C keeps the finished ones.
+
+    Progress goes to stderr unless ``quiet`` or not a terminal. Raises KeyboardInterrupt if nothing had finished.
+    """
+    require(1 <= runs <= 10**6, "runs", runs, "1 … 10^6")
+    require(1 <= samples <= 10**15, "samples", samples, "1 … 10^15")
+    require(threads is None or 1 <= threads <= 1024, "threads", threads, "1 … 1024")
+    times, stop, begin = log_grid(samples), threading.Event(), perf_counter()
+    engine.warm_up()
+    done: dict[int, Replica] = {}
+    bar = tqdm(total=runs * samples, unit="sample", unit_scale=True, disable=True if quiet else None, desc="SGD")
+    counted = threading.Lock()
+
+    def on_block(n: int) -> bool:
+        with counted:
+            bar.update(n)
+        return not stop.is_set()
+
+    def work(replica: int) -> Replica | None:
+        if stop.is_set():
+            return None
+        return engine.run(replica_seed(seed, replica), samples, threshold, times, on_block=on_block)
+
+    with bar, ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        pending: dict[Future[Replica | None], int] = {pool.submit(work, i): i for i in range(runs)}
+        try:
+            for future in as_completed(pending):
+                _keep(done, pending[future], future)
+        except BaseException as reason:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            if not isinstance(reason, KeyboardInterrupt):
+                raise
+    for future, i in pending.items():
+        if future.done() and not future.cancelled():
+            _keep(done, i, future)
+    if not done:
+        raise KeyboardInterrupt
+    return _collect(engine, done, threshold, samples, len(done) < runs, perf_counter() - begin)
+
+
+def _keep(done: dict[int, Replica], replica: int, future: "Future[Replica | None]") -> None:
+    result = future.result()
+    if result is not None:
+        done[replica] = result
+
+
+def _collect(
+    engine: OnlineSGD, done: dict[int, Replica], threshold: float, samples: int, interrupted: bool, seconds: float
+) -> Ensemble:
+    spikes, order = engine.model.spikes, sorted(done)
+    escapes = np.array([done[i].escapes for i in order], dtype=float)
+    escapes[escapes < 0] = np.inf
+    trajectory = Trajectory(spikes, done[order[0]].times.astype(float), np.stack([done[i].overlaps for i in order]))
+    return Ensemble(
+        trajectory,
+        EscapeTimes(spikes, escapes, threshold, samples),
+        tuple(order),
+        interrupted,
+        seconds,
+        sum(done[i].samples for i in order),
+    )

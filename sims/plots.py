@@ -1,0 +1,63 @@
+"""The comparison figure: simulated runs as thin lines with median and band, the ODE on top. Computes no theory."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from sims.comparison import Comparison, measured
+from solvers.plots import colour_of, draw_flow, finish, mark_threshold, time_grid, title_of
+
+MAX_THIN_LINES = 60
+
+
+def plot_comparison(result: Comparison) -> Figure:
+    """Overlaps against samples, log and linear time; markers on the threshold: predicted (diamond) and median (dot)."""
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    budget = result.ensemble.escapes.budget
+    for axes, log in zip(figure.subplots(1, 2), (True, False), strict=True):
+        _draw_runs(axes, result)
+        draw_flow(axes, result.prediction.flow, time_grid(1, budget, log), lw=2, ls=(0, (4, 1.5)), zorder=6)
+        mark_threshold(axes, result.prediction.threshold)
+        _mark_escapes(axes, result)
+        finish(axes, log, budget, budget / 1e4)
+    figure.suptitle(f"{title_of(result.prediction)}, {len(result.ensemble.replicas)} runs", fontsize=10)
+    figure.legend(handles=_legend(result), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_runs(axes: Axes, result: Comparison) -> None:
+    trajectory = result.ensemble.trajectory
+    for k, spike in enumerate(trajectory.spikes):
+        colour, runs = colour_of(spike, trajectory.spikes), np.abs(trajectory.overlaps[:, :, k])
+        axes.plot(trajectory.times, runs[:MAX_THIN_LINES].T, color=colour, lw=0.4, alpha=0.25)
+        low, middle, high = np.quantile(runs, (0.1, 0.5, 0.9), axis=0)
+        axes.fill_between(trajectory.times, low, high, color=colour, alpha=0.18, lw=0)
+        axes.plot(trajectory.times, middle, color=colour, lw=1.6)
+
+
+def _mark_escapes(axes: Axes, result: Comparison) -> None:
+    p = result.prediction
+    for d in p.directions:
+        colour, m = colour_of(d.spike, p.model.spikes), measured(result, d.spike)
+        if 0 < d.escape_samples < np.inf:
+            axes.plot([d.escape_samples], [p.threshold], "D", ms=8, mfc="white", mec=colour, mew=1.6, zorder=7)
+        if np.isfinite(m.median) and m.median > 0:
+            ends = np.clip(m.interval, 0, result.ensemble.escapes.budget)
+            axes.plot(ends, [p.threshold] * 2, color="black", lw=2.2, zorder=8, solid_capstyle="butt")
+            axes.plot([m.median], [p.threshold], "o", color=colour, ms=6, mec="black", zorder=9)
+
+
+def _legend(result: Comparison) -> list[Line2D | Patch]:
+    spikes = result.prediction.model.spikes
+    names = [Line2D([], [], color=colour_of(s, spikes), lw=3, label=f"$|\\alpha_{{{s}}}|$") for s in spikes]
+    grey = "#444444"
+    return [
+        *names,
+        Line2D([], [], color=grey, lw=2, ls=(0, (4, 1.5)), label="theory (ODE)"),
+        Line2D([], [], color=grey, lw=1.6, label="SGD median"),
+        Patch(color=grey, alpha=0.25, label="SGD 10 – 90 %"),
+        Line2D([], [], ls="", marker="D", mfc="white", mec=grey, ms=8, label="predicted escape"),
+        Line2D([], [], ls="-", marker="o", color="black", mfc=grey, lw=2.2, label="median escape, 95 % interval"),
+    ]
