@@ -15,7 +15,7 @@ Both are fixed when the machine code is made, so results depend on (seed, proces
 """
 
 import numpy as np
-from numba import float64, int64, njit, types
+from numba import boolean, float64, int64, njit, types, uint64, void
 
 LANES = 16
 BLOCK = 2 * LANES  # normals come in pairs: lengths are multiples of this
@@ -32,8 +32,203 @@ _ROOT_HALF_BITS = _U(0x3FE6A09E667F3BCD)  # the double sqrt(1/2)
 _MANTISSA = _U(0x000FFFFFFFFFFFFF)
 _TWO_52_BITS = _U(0x4330000000000000)  # 2^52 + k has the integer k in its mantissa
 
+# Written before the kernels that call them: an explicit signature compiles at once.
 _contracted = njit(error_model="numpy", fastmath={"contract"})
 _summed = njit(error_model="numpy", fastmath={"contract", "reassoc"})
+
+
+
+
+# --- normals -----------------------------------------------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def _rotl(x, k):
+    return (x << _U(k)) | (x >> _U(64 - k))
+
+
+@njit(error_model="numpy")
+def _xoshiro(work, words):
+    """Next `words` (a multiple of LANES) outputs of xoshiro256++ [Blackman, Vigna 2021] into work[4 LANES:].
+
+    State and outputs share one array: only so can LLVM see that they do not overlap, and keep the state in registers.
+    """
+    for i in range(0, words, LANES):
+        for lane in range(LANES):
+            s0, s1 = work[lane], work[LANES + lane]
+            s2, s3 = work[2 * LANES + lane], work[3 * LANES + lane]
+            work[4 * LANES + i + lane] = _rotl(s0 + s3, 23) + s0
+            t = s1 << _U(17)
+            s2 ^= s0
+            s3 ^= s1
+            work[LANES + lane] = s1 ^ s2
+            work[lane] = s0 ^ s3
+            work[2 * LANES + lane] = s2 ^ t
+            work[3 * LANES + lane] = _rotl(s3, 45)
+
+
+@_contracted
+def _minus_two_log(u):
+    """-2 log u, u in (0, 1]: u = 2^e m, m in [sqrt(1/2), sqrt 2), log m = 2 artanh((m - 1)/(m + 1))."""
+    k = np.float64(u).view(np.uint64) + (_ONE_BITS - _ROOT_HALF_BITS)
+    m = _U((k & _MANTISSA) + _ROOT_HALF_BITS).view(np.float64)
+    e = _U((k >> _U(52)) | _TWO_52_BITS).view(np.float64) - (4503599627370496.0 + 1023.0)
+    f = (1.0 - m) / (1.0 + m)
+    q = f * f
+    p = 0.29619735144627  # 4 artanh(f)/f, Chebyshev nodes on f^2 <= 0.0295
+    p = p * q + 0.306250262294766
+    p = p * q + 0.3636726448323405
+    p = p * q + 0.4444439441280855
+    p = p * q + 0.5714285752147656
+    p = p * q + 0.7999999999860382
+    p = p * q + 1.333333333333353
+    p = p * q + 4.0
+    return f * p - 1.3862943611198906 * e
+
+
+@_contracted
+def _sin_pi(x):
+    """sin(pi x), |x| <= 1/2, relative error 4e-16 (Chebyshev nodes in x^2)."""
+    q = x * x
+    p = -2.113362735205297e-05
+    p = p * q + 0.0004659870158043378
+    p = p * q - 0.0073703643265304155
+    p = p * q + 0.08214587881631043
+    p = p * q - 0.599264528825224
+    p = p * q + 2.5501640398618677
+    p = p * q - 5.1677127800497855
+    p = p * q + 3.1415926535897927
+    return p * x
+
+
+@_contracted
+def _cos_pi(x):
+    """cos(pi x), |x| <= 1/2, absolute error 1e-16 (Chebyshev nodes in x^2)."""
+    q = x * x
+    p = 4.149564353942586e-06
+    p = p * q - 0.00010456655338748738
+    p = p * q + 0.0019295562724817132
+    p = p * q - 0.025806888737002202
+    p = p * q + 0.23533063012953284
+    p = p * q - 1.335262768843447
+    p = p * q + 4.058712126416497
+    p = p * q - 4.934802200544676
+    return p * q + 1.0
+
+
+@_contracted
+def _box_muller(radii, angles, first, second):
+    """first, second = r sin(pi x), +-r cos(pi x), with r^2 = -2 log u, u in (0, 1], x in [-1/2, 1/2), a random sign.
+
+    u and x take the top 52 bits of a word, the sign the lowest bit of the word of x; no branch, no table, log u finite.
+    """
+    for i in range(first.size):
+        u = 2.0 - _U((radii[i] >> _U(12)) | _ONE_BITS).view(np.float64)
+        x = _U((angles[i] >> _U(12)) | _ONE_BITS).view(np.float64) - 1.5
+        r = np.sqrt(_minus_two_log(u))
+        first[i] = r * _sin_pi(x)
+        cosine = np.float64(r * _cos_pi(x)).view(np.uint64)
+        second[i] = _U(cosine ^ (angles[i] << _U(63))).view(np.float64)
+
+
+@njit(error_model="numpy")
+def _fill(work, out):
+    """Normals into `out` (size a multiple of BLOCK), generator state in work[:4 LANES]."""
+    for i in range(0, out.size, CHUNK):
+        n = min(CHUNK, out.size - i)
+        h = n // 2
+        _xoshiro(work, n)
+        words = work[4 * LANES :]
+        _box_muller(words[:h], words[h:n], out[i : i + h], out[i + h : i + n])
+
+
+@njit(error_model="numpy")
+def _load(state):
+    work = np.empty(4 * LANES + CHUNK, np.uint64)
+    for k in range(4):
+        work[k * LANES : (k + 1) * LANES] = state[k]
+    return work
+
+
+@njit(error_model="numpy")
+def _store(work, state):
+    for k in range(4):
+        state[k] = work[k * LANES : (k + 1) * LANES]
+
+
+@njit(void(uint64[:, ::1], VECTOR), cache=True, nogil=True, error_model="numpy")
+def fill_normals(state, out):
+    """Standard normals into `out` (n,), n a multiple of BLOCK; `state` (4, LANES) advances by n / LANES draws a lane.
+
+    `out` is filled in chunks of CHUNK (the last may be shorter): a chunk of 2h takes 2h words, lane after lane, h for
+    the radii and h for the angles of Box-Muller, and holds the h sines, then the h cosines.
+    """
+    if out.size % BLOCK != 0:
+        raise ValueError("fill_normals: out.size must be a multiple of BLOCK; draw more and cut")
+    work = _load(state)
+    _fill(work, out)
+    _store(work, state)
+
+
+# --- linear algebra ----------------------------------------------------------------------------------------------
+#
+# The rows are [w, u_1, ..., u_r, 0, ...], padded with zeros to a multiple of three rows and to the length of z, so
+# that every pass below handles three rows at once, with no remainder loop.
+
+
+@njit(error_model="numpy")
+def _workspace(U, w, width):
+    """Rows [w; U; 0] (R, width), R the next multiple of 3."""
+    r, d = U.shape
+    rows = np.zeros((3 * (r // 3 + 1), width))
+    rows[0, :d] = w
+    rows[1 : r + 1, :d] = U
+    return rows
+
+
+@_summed
+def _dots(rows, z, out):
+    """out_k = rows_k . z, for all k; out (R,)."""
+    for k in range(0, rows.shape[0], 3):
+        a, b, c = rows[k], rows[k + 1], rows[k + 2]
+        sum_a, sum_b, sum_c = 0.0, 0.0, 0.0
+        for i in range(z.size):
+            sum_a += a[i] * z[i]
+            sum_b += b[i] * z[i]
+            sum_c += c[i] * z[i]
+        out[k], out[k + 1], out[k + 2] = sum_a, sum_b, sum_c
+
+
+@_summed
+def _step(rows, z, c_z, c, out):
+    """w <- c_0 w + c_z z + sum_k c_k u_k, and out_k = rows_k . w after that; c, out (R,)."""
+    w, a, b = rows[0], rows[1], rows[2]
+    c_w, c_a, c_b = c[0], c[1], c[2]
+    for k in range(3, rows.shape[0], 3):
+        _add(w, rows[k], rows[k + 1], rows[k + 2], c_w, c[k], c[k + 1], c[k + 2])
+        c_w = 1.0
+    sum_w, sum_a, sum_b = 0.0, 0.0, 0.0
+    for i in range(z.size):
+        x = c_w * w[i] + c_z * z[i] + c_a * a[i] + c_b * b[i]
+        w[i] = x
+        sum_w += x * x
+        sum_a += x * a[i]
+        sum_b += x * b[i]
+    out[0], out[1], out[2] = sum_w, sum_a, sum_b
+    if rows.shape[0] > 3:
+        _dots(rows[3:], w, out[3:])
+
+
+@_contracted
+def _add(w, x, y, z, c_w, c_x, c_y, c_z):
+    for i in range(w.size):
+        w[i] = c_w * w[i] + c_x * x[i] + c_y * y[i] + c_z * z[i]
+
+
+@_contracted
+def _accumulate(total, c, z):
+    for i in range(total.size):
+        total[i] += c * z[i]
 
 
 # --- run ---------------------------------------------------------------------------------------------------------
@@ -46,7 +241,7 @@ def stream_length(d, n_extra):
 
 @njit(error_model="numpy")
 def _observe(t, alpha, threshold, stop_mask, record_times, next_record, overlaps_out, escape_out):
-    """Record and mark escapes of the state after t samples; returns (next_record, everything asked for escaped)."""
+    """Record, and mark escapes of, the state after t samples; returns (next_record, all that was asked escaped)."""
     while next_record < record_times.size and record_times[next_record] <= t:
         overlaps_out[next_record, :] = alpha
         next_record += 1
@@ -54,14 +249,15 @@ def _observe(t, alpha, threshold, stop_mask, record_times, next_record, overlaps
     for k in range(alpha.size):
         if escape_out[k] < 0 and abs(alpha[k]) >= threshold:
             escape_out[k] = t
-        asked |= stop_mask[k]
-        waiting |= stop_mask[k] and escape_out[k] < 0
+        if stop_mask[k]:
+            asked = True
+            waiting |= escape_out[k] < 0
     return next_record, asked and not waiting
 
 
 _RUN = types.Tuple((int64, int64, int64))(
-    LAW, SLOPE, VECTOR, float64[:, ::1], VECTOR, types.uint64[:, ::1], float64, int64, int64, int64, int64, float64,
-    types.boolean[::1], int64[::1], int64, float64[:, ::1], int64[::1],
+    LAW, SLOPE, VECTOR, float64[:, ::1], VECTOR, uint64[:, ::1], float64, int64, int64, int64, int64, float64,
+    boolean[::1], int64[::1], int64, float64[:, ::1], int64[::1],
 )  # fmt: skip
 
 
@@ -70,37 +266,34 @@ def run_sgd(
     law, g, theta, U, w, state, step, batch, n_extra, t0, t1, threshold, stop_mask, record_times, next_record,
     overlaps_out, escape_out,
 ):  # fmt: skip
-    """Online projected SGD of one neuron, from sample t0 to at most t1.
+    """Online projected SGD of one neuron, from sample t0 to at most t1; returns (t, next_record, status).
 
-    w <- w + step * sum_b g(y_b, s_b) (x_b - s_b w), then w <- w / |w|, with s = w.x and
-    x = z + U^T (xi - U z), y = law(U z, n, theta, xi): the law sets the r components of x along the spikes.
+    w <- w + step * sum_b g(y_b, s_b) (x_b - s_b w), then w <- w / |w|, with s = w.x, x = z + U^T (xi - U z) and
+    y = law(U z, n, theta, xi): the law sets the r components of x along the spikes.
 
-    Only the ray of w is meant: on return w is the last step BEFORE its normalisation (|w|^2 = 1 + O(delta^2/d)), which
-    the next call normalises as this one would have done.  So a run cut into calls is bit-identical to one call.
+    theta (m,); U (r, d) with orthonormal rows; w (d,) and state (4, LANES) advance in place; step = delta/d. The run
+    goes by whole batches. Overlaps after record_times[j] samples (sorted; the first batch end not before) go to
+    overlaps_out[j], shape (n, r), from j = next_record on; escape_out (r,) is -1 or the first t with |alpha_k| >=
+    threshold; the run stops when every k with stop_mask[k] has escaped (never, if none is set).
 
-    Parameters: theta any shape (m,); U (r, d) orthonormal rows; w (d,) and state (4, LANES), both advanced in place;
-    step = delta/d; batch B >= 1, and the run advances by whole batches, so t <= t1; record_times (n,) sorted, the
-    overlaps after that many samples (the first batch end not before) go to overlaps_out[next_record] (n, r);
-    escape_out (r,) is -1 or the first t with |alpha_k| >= threshold; the run stops once every k with stop_mask[k] has
-    escaped (never, if none is set).
-
-    Returns (t, next_record, status), status REACHED, STOPPED or DIVERGED (|w| zero or not finite).
+    Only the ray of w counts: w returns as the last step left it BEFORE its normalisation (|w|^2 = 1 + O(delta^2/d)),
+    and the next call normalises it as this one would have. So a run cut into calls is bit-identical to a single one.
     """
     r, d = U.shape
-    rows, z, raw = _workspace(U, w, n_extra)
-    gradient = z if batch == 1 else np.zeros_like(z)
-    dots, coefficients = np.empty(rows.shape[0]), np.zeros(rows.shape[0])
-    alpha, xi = np.empty(r), np.empty(r)
-    t, status = t0, REACHED
-    coefficients[0] = 1.0  # "no step": measures w as a step would have
-    _combine(rows, z, 0.0, coefficients, dots)
+    z = np.zeros(-(-(d + n_extra) // BLOCK) * BLOCK)
+    rows, work = _workspace(U, w, z.size), _load(state)
+    gradient = z if batch == 1 else np.zeros(z.size)
+    dots, own, c = np.empty(rows.shape[0]), np.empty(rows.shape[0]), np.zeros(rows.shape[0])
+    alpha, xi, t, status = np.empty(r), np.empty(r), t0, REACHED
+    c[0] = 1.0
+    _step(rows, z, 0.0, c, own)  # no move: measures w by the operations that measured it after its last step
     while True:
-        if not (0.0 < dots[0] < np.inf):
+        if not 0.0 < own[0] < np.inf:
             status = DIVERGED
             break
-        scale = 1.0 / np.sqrt(dots[0])
+        scale = 1.0 / np.sqrt(own[0])  # w = scale * rows[0]
         for k in range(r):
-            alpha[k] = scale * dots[1 + k]
+            alpha[k] = scale * own[1 + k]
         next_record, done = _observe(
             t, alpha, threshold, stop_mask, record_times, next_record, overlaps_out, escape_out
         )
@@ -108,6 +301,34 @@ def run_sgd(
             status = STOPPED
         if done or t + batch > t1:
             break
-        ...
+        c[:] = 0.0
+        moved, c_z = False, step
+        for _ in range(batch):
+            _fill(work, z)
+            _dots(rows, z, dots)
+            z_U = dots[1 : r + 1]
+            y = law(z_U, z[d : d + n_extra], theta, xi)
+            z[d:] = 0.0  # n is used up; the padding of w must stay zero
+            s = scale * dots[0]
+            for k in range(r):
+                s += alpha[k] * (xi[k] - z_U[k])
+            slope = g(y, s)
+            moved |= slope != 0.0
+            c[0] -= slope * s
+            for k in range(r):
+                c[1 + k] += slope * (xi[k] - z_U[k])
+            if batch == 1:
+                c_z = step * slope
+            else:
+                _accumulate(gradient, slope, z)
+        if moved:
+            for k in range(r + 1):
+                c[k] *= step
+            c[0] = scale * (1.0 + c[0])
+            _step(rows, gradient, c_z, c, own)
+            if batch > 1:
+                gradient[:] = 0.0
+        t += batch
     w[:] = rows[0, :d]
+    _store(work, state)
     return t, next_record, status
