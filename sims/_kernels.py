@@ -19,7 +19,7 @@ from numba import boolean, float64, int64, njit, types, uint64, void
 
 LANES = 16
 BLOCK = 2 * LANES  # normals come in pairs: lengths are multiples of this
-CHUNK = 256  # words drawn before they are transformed: stays in the first-level cache
+CHUNK = 1024  # words drawn before they are transformed: both fit the first-level cache
 REACHED, STOPPED, DIVERGED = 0, 1, 2  # status of run_sgd
 
 VECTOR = float64[::1]
@@ -51,20 +51,22 @@ def _rotl(x, k):
 def _xoshiro(work, words):
     """Next `words` (a multiple of LANES) outputs of xoshiro256++ [Blackman, Vigna 2021] into work[4 LANES:].
 
-    State and outputs share one array: only so can LLVM see that they do not overlap, and keep the state in registers.
+    Unsigned indices into one array: LLVM then sees that state and outputs are apart, and vectorises over the lanes.
     """
-    for i in range(0, words, LANES):
-        for lane in range(LANES):
-            s0, s1 = work[lane], work[LANES + lane]
-            s2, s3 = work[2 * LANES + lane], work[3 * LANES + lane]
-            work[4 * LANES + i + lane] = _rotl(s0 + s3, 23) + s0
+    n = _U(LANES)
+    for i in range(words // LANES):
+        start = (_U(4) + _U(i)) * n
+        for lane in range(n):
+            s0, s1 = work[lane], work[n + lane]
+            s2, s3 = work[_U(2) * n + lane], work[_U(3) * n + lane]
+            work[start + lane] = _rotl(s0 + s3, 23) + s0
             t = s1 << _U(17)
             s2 ^= s0
             s3 ^= s1
-            work[LANES + lane] = s1 ^ s2
+            work[n + lane] = s1 ^ s2
             work[lane] = s0 ^ s3
-            work[2 * LANES + lane] = s2 ^ t
-            work[3 * LANES + lane] = _rotl(s3, 45)
+            work[_U(2) * n + lane] = s2 ^ t
+            work[_U(3) * n + lane] = _rotl(s3, 45)
 
 
 @_contracted
@@ -146,14 +148,16 @@ def _fill(work, out):
 def _load(state):
     work = np.empty(4 * LANES + CHUNK, np.uint64)
     for k in range(4):
-        work[k * LANES : (k + 1) * LANES] = state[k]
+        for lane in range(LANES):  # loops, not slice assignments: those cost numba 4 s of compilation
+            work[k * LANES + lane] = state[k, lane]
     return work
 
 
 @njit(error_model="numpy")
 def _store(work, state):
     for k in range(4):
-        state[k] = work[k * LANES : (k + 1) * LANES]
+        for lane in range(LANES):
+            state[k, lane] = work[k * LANES + lane]
 
 
 @njit(void(uint64[:, ::1], VECTOR), cache=True, nogil=True, error_model="numpy")
@@ -181,8 +185,10 @@ def _workspace(U, w, width):
     """Rows [w; U; 0] (R, width), R the next multiple of 3."""
     r, d = U.shape
     rows = np.zeros((3 * (r // 3 + 1), width))
-    rows[0, :d] = w
-    rows[1 : r + 1, :d] = U
+    for i in range(d):
+        rows[0, i] = w[i]
+        for k in range(r):
+            rows[1 + k, i] = U[k, i]
     return rows
 
 
@@ -243,7 +249,8 @@ def stream_length(d, n_extra):
 def _observe(t, alpha, threshold, stop_mask, record_times, next_record, overlaps_out, escape_out):
     """Record, and mark escapes of, the state after t samples; returns (next_record, all that was asked escaped)."""
     while next_record < record_times.size and record_times[next_record] <= t:
-        overlaps_out[next_record, :] = alpha
+        for k in range(alpha.size):
+            overlaps_out[next_record, k] = alpha[k]
         next_record += 1
     asked, waiting = False, False
     for k in range(alpha.size):
@@ -329,6 +336,7 @@ def run_sgd(
             if batch > 1:
                 gradient[:] = 0.0
         t += batch
-    w[:] = rows[0, :d]
+    for i in range(d):
+        w[i] = rows[0, i]
     _store(work, state)
     return t, next_record, status

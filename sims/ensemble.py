@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import SeedSequence
 from tqdm import tqdm
 
-from sims.sgd import OnlineSGD, Replica, log_grid
+from sims.sgd import OnlineSGD, Replica, time_grid
 from theory.errors import require
 from theory.results import EscapeTimes, Trajectory
 
@@ -48,7 +48,7 @@ def run_ensemble(
     require(1 <= runs <= 10**6, "runs", runs, "1 … 10^6")
     require(1 <= samples <= 10**15, "samples", samples, "1 … 10^15")
     require(threads is None or 1 <= threads <= 1024, "threads", threads, "1 … 1024")
-    times, stop, begin = log_grid(samples), threading.Event(), perf_counter()
+    times, stop, begin = time_grid(samples), threading.Event(), perf_counter()
     engine.warm_up()
     done: dict[int, Replica] = {}
     bar = tqdm(total=runs * samples, unit="sample", unit_scale=True, disable=True if quiet else None, desc="SGD")

@@ -19,11 +19,12 @@ def plot_comparison(result: Comparison) -> Figure:
     for axes, log in zip(figure.subplots(1, 2), (True, False), strict=True):
         _draw_runs(axes, result)
         draw_flow(axes, result.prediction.flow, time_grid(1, budget, log), lw=2, ls=(0, (4, 1.5)), zorder=6)
-        mark_threshold(axes, result.prediction.threshold)
+        mark_threshold(axes, result.prediction.threshold, named=log)
         _mark_escapes(axes, result)
         finish(axes, log, budget, budget / 1e4)
     figure.suptitle(f"{title_of(result.prediction)}, {len(result.ensemble.replicas)} runs", fontsize=10)
-    figure.legend(handles=_legend(result), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    handles = _legend(result)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure
 
 

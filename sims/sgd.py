@@ -127,9 +127,10 @@ class OnlineSGD:
                 return Replica(times[:record], overlaps[:record], escapes, t)
 
 
-def log_grid(samples: int, n_points: int = 160) -> NDArray[np.int64]:
-    """0 and up to ``n_points`` increasing sample counts, evenly spaced in log time, the last one ``samples``."""
-    return np.unique(np.concatenate([[0], np.geomspace(1, samples, n_points).round()]).astype(np.int64))
+def time_grid(samples: int, n_log: int = 120, n_linear: int = 120) -> NDArray[np.int64]:
+    """0, then increasing sample counts evenly spaced in log time and in time, the last one ``samples``."""
+    points = [[0], np.geomspace(1, samples, n_log).round(), np.linspace(0, samples, n_linear).round()]
+    return np.unique(np.concatenate(points).astype(np.int64))
 
 
 def _stream(seed: SeedSequence, purpose: int) -> SeedSequence:

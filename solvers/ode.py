@@ -39,16 +39,15 @@ class Field(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class SeriesField:
     """Drift from the truncated Hermite series: its SymPy polynomials, lowered once."""
 
-    def __init__(self, population: Population) -> None:
-        """Lower the polynomials."""
-        self._map = PolynomialMap.from_polys([*population.spherical_gradient, population.variance])
+    population: Population
 
     def __call__(self, alpha: Array) -> tuple[Array, float]:
         """(∇Φ - α (α·∇Φ), V(α))."""
-        values = self._map(alpha)
+        values = self.population.lowered(alpha)
         return values[:-1], float(values[-1])
 
 
@@ -130,7 +129,12 @@ class PopulationODE:
         return np.stack([(self.rate(alpha + h) - self.rate(alpha - h)) / 2e-5 for h in steps], axis=1)
 
     def run(
-        self, start: Array, threshold: float = 0.3, active: Array | None = None, stop_at_escape: bool = False
+        self,
+        start: Array,
+        threshold: float = 0.3,
+        active: Array | None = None,
+        stop_at_escape: bool = False,
+        rtol: float = RTOL,
     ) -> FlowRun:
         """Integrate from overlaps ``start``, shape (r,), until the flow settles at a stable fixed point.
 
@@ -150,7 +154,7 @@ class PopulationODE:
             # The last spike to cross ends the part when only the escape is asked for.
             terminal = stop_at_escape and np.isinf(escapes).sum() == 1
             events = [_crossing(k, threshold, terminal and np.isinf(escapes[k])) for k in range(len(start))]
-            part = _integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events, _outside])
+            part = _integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events, _outside], rtol)
             segments.append(part)
             if part.status < 0 or part.t_events[-1].size:
                 raise NotConvergedError("the series is not converged along the flow: the overlaps left the unit ball")
@@ -187,9 +191,9 @@ class PopulationODE:
         return sorted(found, key=lambda f: tuple(-f.overlaps))
 
 
-def _integrate(rate: Callable, span: tuple[float, float], alpha: Array, events: list) -> Any:
+def _integrate(rate: Callable, span: tuple[float, float], alpha: Array, events: list, rtol: float) -> Any:
     """LSODA; where its functional iteration fails next to an unstable direction, the implicit Radau method."""
-    options = {"rtol": RTOL, "atol": ATOL, "dense_output": True, "events": events}
+    options = {"rtol": rtol, "atol": ATOL, "dense_output": True, "events": events}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         part = solve_ivp(rate, span, alpha, method="LSODA", **options)
@@ -228,7 +232,7 @@ def settle(population: Population, dim: float, lr: float, start: Array, active: 
     """End of the flow from ``start``: the series leads there, Newton's method on the exact drift removes its error."""
     exact = PopulationODE(population.model, exact_field(population.model), dim, lr)
     try:
-        end = PopulationODE(population.model, SeriesField(population), dim, lr).run(start, active=active).end
+        end = PopulationODE(population.model, SeriesField(population), dim, lr).run(start, active=active, rtol=1e-5).end
     except NotConvergedError:
         return exact.run(start, active=active).end
     free = np.flatnonzero(np.abs(end) > 1e-5)

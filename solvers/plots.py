@@ -1,6 +1,7 @@
 """Figures: colour-blind safe (Okabe & Ito 2008), labelled axes with units. Draws what it is given, computes no theory."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,11 @@ def draw_flow(axes: Axes, flow: FlowRun, times: np.ndarray, label: str = "", **s
         axes.plot(times, overlaps[:, k], color=colour_of(spike, flow.spikes), label=text, **style)
 
 
-def mark_threshold(axes: Axes, threshold: float) -> None:
-    """The overlap of weak recovery."""
+def mark_threshold(axes: Axes, threshold: float, named: bool) -> None:
+    """Draw the overlap of weak recovery, with its name where the curves leave room for it."""
     axes.axhline(threshold, color=GREY, lw=0.8, ls=":")
+    if not named:
+        return
     axes.annotate(
         f"threshold {threshold:g}", (0.02, threshold), xycoords=("axes fraction", "data"),
         xytext=(0, 2), textcoords="offset points", color=GREY, fontsize=8,
@@ -76,7 +79,7 @@ def _plot_flow(result: Prediction) -> Figure:
     last = _horizon(result)
     for axes, log in zip(figure.subplots(1, 2), (True, False), strict=True):
         draw_flow(axes, result.flow, time_grid(last / 1e4, last, log), lw=2)
-        mark_threshold(axes, result.threshold)
+        mark_threshold(axes, result.threshold, named=log)
         for k, (spike, escape) in enumerate(zip(result.flow.spikes, result.flow.escape_samples, strict=True)):
             if np.isfinite(escape) and escape > 0:
                 colour = colour_of(spike, result.flow.spikes)
@@ -92,9 +95,19 @@ def _horizon(result: Prediction) -> float:
     return 2.5 * float(escapes.max()) if escapes.size and escapes.max() > 0 else max(result.flow.duration, 10.0)
 
 
+def mathtext(text: str) -> str:
+    """Greek letters with an index, moments and powers of d as Matplotlib sets them."""
+    greek = {"α": "alpha", "β": "beta", "ν": "nu", "λ": "lambda"}
+    text = re.sub(r"([αβ])_(\w)", lambda m: rf"$\{greek[m[1]]}_{m[2]}$", text)
+    text = re.sub(r"E\[He_(\d)\(ν\)\]", r"$E[\\mathrm{He}_\1(\\nu)]$", text)
+    text = re.sub(r"He_(\d+)\((\w+)\)", r"$\\mathrm{He}_{\1}(\2)$", text)
+    text = text.replace("E[λν]", r"$E[\lambda\nu]$").replace("f*", "$f^*$")
+    return f"${text.replace(" log", chr(92) + ", " + chr(92) + "log")}$" if re.fullmatch(r"d( log\^2 d|\^\d)?", text) else text
+
+
 def title_of(result: Prediction) -> str:
     """Model, d and learning rate."""
-    task = result.model.task.describe().replace("; ", "\n", 1)
+    task = mathtext(result.model.task.describe().replace("; ", "\n", 1))
     learner = result.model.learner
     return (
         f"{task}\n{learner.activation.name}, {learner.loss.name} loss, "
@@ -117,12 +130,12 @@ def _plot_dimensions(results: list[Prediction]) -> Figure:
     alone = np.array([r.baseline.escape_samples if r.baseline else np.inf for r in results])
     if np.isfinite(alone).any():
         seen = np.isfinite(alone)
-        law = next(str(r.baseline.law) for r in results if r.baseline)
+        law = mathtext(next(str(r.baseline.law) for r in results if r.baseline))
         axes.loglog(dims[seen], alone[seen], "s--", color=GREY, label=f"v alone: {law}")
     axes.set_xlabel("input dimension $d$")
     axes.set_ylabel("escape time [samples]")
     axes.legend(frameon=False)
-    axes.set_title(results[0].model.task.describe().replace("; ", "\n"), fontsize=9)
+    axes.set_title(mathtext(results[0].model.task.describe().replace("; ", "\n")), fontsize=9)
     return figure
 
 

@@ -247,14 +247,31 @@ class Staircase:
 
 
 class _Form:
-    """Homogeneous form of one degree in the given spikes, nothing learnt: its maximum on the unit sphere."""
+    """Homogeneous form of one degree in the given spikes, nothing learnt: its maximum on the unit sphere.
+
+    ``maximisers``, for degree 3 and more, are the unit vectors at its positive local maxima.
+    """
 
     def __init__(self, terms: dict[MultiIndex, float], degree: int, members: list[int], n_spikes: int) -> None:
         self.members = members
         outside = set(range(n_spikes)) - set(members)
         self.terms = {i: c for i, c in terms.items() if sum(i) == degree and not any(i[j] for j in outside)}
         self.support = {k for i in self.terms for k in range(n_spikes) if i[k]}
-        self.maximisers, self.maximum = self._maximise(degree, n_spikes)
+        if degree == 1:
+            self.maximum = float(np.linalg.norm(list(self.terms.values())))
+        elif degree == 2:
+            self.maximum = self._top_eigenvalue(n_spikes)
+        else:
+            self.maximisers, self.maximum = self._maximise(degree, n_spikes)
+
+    def _top_eigenvalue(self, n_spikes: int) -> float:
+        matrix = np.zeros((n_spikes, n_spikes))
+        for index, c in self.terms.items():
+            a, b = (k for k in range(n_spikes) for _ in range(index[k]))
+            matrix[a, b] += c / 2
+            matrix[b, a] += c / 2
+        used = sorted(self.support)
+        return float(np.linalg.eigvalsh(matrix[np.ix_(used, used)])[-1])
 
     def _maximise(self, degree: int, n_spikes: int) -> tuple[list[Array], float]:
         """Positive local maxima by the shifted power method e <- normalise(∇P(e) + shift e) from many starts."""

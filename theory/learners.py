@@ -73,10 +73,12 @@ class Neuron:
     @cached_property
     def slope_squared(self) -> dict[int, ScalarFunction]:
         """{n: f_n(z)} with g² = sum_n y^n f_n(s)."""
-        parts: dict[int, sp.Expr] = {}
-        for n, f in self.slope.items():
-            for m, h in self.slope.items():
-                parts[n + m] = parts.get(n + m, 0) + f.expression * h.expression
+        terms = sorted(self.slope.items())
+        parts = {2 * n: f.expression**2 for n, f in terms}
+        for k, (n, f) in enumerate(terms):
+            for m, h in terms[k + 1 :]:
+                cross = 2 * f.expression * h.expression
+                parts[n + m] = parts[n + m] + cross if n + m in parts else cross
         return self._functions(parts)
 
     @property

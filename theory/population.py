@@ -17,6 +17,7 @@ from theory.board import polynomial_latex, polynomial_text
 from theory.errors import require
 from theory.hermite import MultiIndex, multi_factorial, multi_indices, sqrt_factorials
 from theory.learners import Neuron
+from theory.lower import PolynomialMap
 from theory.tasks import Task
 
 DELTA, DIM = sp.symbols("delta d", positive=True)
@@ -98,6 +99,11 @@ class Population:
         """-½ V(α) α: the price of projecting back on the sphere, per δ²/d."""
         return tuple(self._poly(-a / 2) * self.variance for a in self.overlaps)
 
+    @cached_property
+    def lowered(self) -> PolynomialMap:
+        """The spherical gradient and, last, V as one numeric map α (r,) -> (r + 1,)."""
+        return PolynomialMap.from_polys([*self.spherical_gradient, self.variance])
+
     @property
     def loss(self) -> sp.Expr:
         """Population loss up to a constant, -Φ(α)."""
@@ -169,7 +175,7 @@ class Population:
         return self._poly(0)
 
     def _poly(self, expression: sp.Expr | int) -> sp.Poly:
-        return sp.Poly(expression, *self.overlaps, domain="EX" if self.symbolic else "RR")
+        return sp.Poly(expression, *self.overlaps, domain=sp.EX if self.symbolic else sp.RR)
 
     def _coefficients(self, function: ScalarFunction) -> list[float]:
         objective = self.model.learner.objective
@@ -196,8 +202,10 @@ class Population:
                 raised = _multiply_by_projections(index, factors)
                 moment = sum(c * task.moment(i, power, parameters) for i, c in raised.items())
                 if moment != 0:
-                    terms[index] = h * moment / multi_factorial(index)
-        return sp.Poly.from_dict(terms, *self.overlaps, domain="EX" if self.symbolic else "RR")
+                    value = h * moment / multi_factorial(index)
+                    # Poly would build a new real field for every Python float that it converts.
+                    terms[index] = value if self.symbolic else sp.RR(value)
+        return sp.Poly.from_dict(terms, *self.overlaps, domain=sp.EX if self.symbolic else sp.RR)
 
 
 def _multiply_by_projections(index: MultiIndex, factors: tuple[int, ...]) -> dict[MultiIndex, int]:

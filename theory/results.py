@@ -56,7 +56,7 @@ class EscapeTimes:
         # Ranks stand for times: they resample alike, and inf needs no arithmetic.
         ranks = np.sort(times)
         result = bootstrap(
-            (np.arange(len(times)),),
+            (np.arange(len(times), dtype=float),),
             lambda x, axis: np.quantile(x, 0.5, axis=axis, method="inverted_cdf"),
             confidence_level=level,
             method="percentile",
