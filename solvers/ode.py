@@ -7,7 +7,7 @@ accurate along the flow, the same drift comes from quadrature over the latents, 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -104,7 +104,7 @@ class FlowRun:
 class PopulationODE:
     """The population flow of a model for one dimension and learning rate δ (step δ/d).
 
-    ``field`` is the source of the drift; see ``choose_field``. Raises InputError for d < 10 or a learning rate that is
+    ``field`` is the source of the drift; see ``run_converged``. Raises InputError for d < 10 or a learning rate that is
     not positive and finite.
     """
 
@@ -128,50 +128,59 @@ class PopulationODE:
         steps = np.eye(len(alpha)) * 1e-5
         return np.stack([(self.rate(alpha + h) - self.rate(alpha - h)) / 2e-5 for h in steps], axis=1)
 
-    def run(
-        self,
-        start: Array,
-        threshold: float = 0.3,
-        active: Array | None = None,
-        stop_at_escape: bool = False,
-        rtol: float = RTOL,
-    ) -> FlowRun:
+    def run(self, start: Array, threshold: float = 0.3, stop_at_escape: bool = False) -> FlowRun:
         """Integrate from overlaps ``start``, shape (r,), until the flow settles at a stable fixed point.
 
-        ``active`` (r,) of 0 and 1 freezes the spikes marked 0; ``stop_at_escape`` ends it when all have crossed. The horizon doubles until the overlaps stop changing at a
-        point that is not unstable. Raises InputError if the start lies outside the ball, NotConvergedError if the flow
-        leaves it, which only a truncated series can do.
+        ``stop_at_escape`` ends it as soon as every spike has crossed the threshold. Raises InputError if the start lies
+        outside the ball, NotConvergedError if the flow leaves it, which only a truncated series can do.
         """
         start = np.asarray(start, dtype=float)
         ok = start.shape == (len(self.model.spikes),) and np.all(np.isfinite(start)) and start @ start <= 1
         require(ok, "init", start.tolist(), f"{len(self.model.spikes)} finite overlaps with sum of squares <= 1")
         escapes = np.where(np.abs(start) >= threshold, 0.0, np.inf)
-        alpha, tau, segments, settled = start, 0.0, [], False
-        mask = np.ones(len(start)) if active is None else active
-        scale = np.linalg.norm(mask * self.rate(start)) / max(np.linalg.norm(start), 1e-300)
-        horizon = 10 / scale if scale > 1e-14 else 0.0
-        for _ in range(MAX_DOUBLINGS if horizon else 0):
-            # The last spike to cross ends the part when only the escape is asked for.
-            terminal = stop_at_escape and np.isinf(escapes).sum() == 1
-            events = [_crossing(k, threshold, terminal and np.isinf(escapes[k])) for k in range(len(start))]
-            part = _integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events, _outside], rtol)
+        end, segments, settled = start, [], True
+
+        def crossings() -> list[Callable]:
+            last = stop_at_escape and np.isinf(escapes).sum() == 1
+            return [_crossing(k, threshold, terminal=last and np.isinf(escapes[k])) for k in range(len(start))]
+
+        for part, settled in self._parts(start, np.ones(len(start)), RTOL, crossings):
             segments.append(part)
-            if part.status < 0 or part.t_events[-1].size:
-                raise NotConvergedError("the series is not converged along the flow: the overlaps left the unit ball")
+            end = part.y[:, -1]
             for k, times in enumerate(part.t_events[:-1]):
                 if times.size and np.isinf(escapes[k]):
                     escapes[k] = times[0]
-            change = np.abs(part.y[:, -1] - alpha).max()
-            alpha, tau, horizon = part.y[:, -1], part.t[-1], 2 * horizon
             if stop_at_escape and np.all(np.isfinite(escapes)):
                 break
-            if change < 1e-8 and np.linalg.eigvals(mask[:, None] * self.jacobian(alpha) * mask).real.max() < 1e-6:
-                settled = True
-                break
         unit = self.dim / self.lr
-        return FlowRun(
-            self.model.spikes, tuple(segments), unit, escapes * unit, threshold, alpha, settled or not horizon
-        )
+        return FlowRun(self.model.spikes, tuple(segments), unit, escapes * unit, threshold, end, settled)
+
+    def settle(self, start: Array, active: Array | None = None) -> Array:
+        """End of the flow from ``start`` (r,) to plotting accuracy; spikes where ``active`` (r,) is 0 are held fixed."""
+        end = np.asarray(start, dtype=float)
+        for part, _ in self._parts(end, np.ones(len(end)) if active is None else active, 1e-5, list):
+            end = part.y[:, -1]
+        return end.copy()
+
+    def _parts(
+        self, alpha: Array, mask: Array, rtol: float, events: Callable[[], list[Callable]]
+    ) -> Iterator[tuple[Any, bool]]:
+        """Solutions on horizons that double until the overlaps stop changing at a point that is not unstable."""
+        speed = np.linalg.norm(mask * self.rate(alpha)) / max(np.linalg.norm(alpha), 1e-300)
+        if speed < 1e-14:
+            return
+        tau, horizon = 0.0, 10 / speed
+        for _ in range(MAX_DOUBLINGS):
+            part = _integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events(), _outside], rtol)
+            if part.status < 0 or part.t_events[-1].size:
+                raise NotConvergedError("the series is not converged along the flow: the overlaps left the unit ball")
+            change = np.abs(part.y[:, -1] - alpha).max()
+            alpha, tau, horizon = part.y[:, -1], part.t[-1], 2 * horizon
+            resting = change < max(1e-8, 1e-2 * rtol)
+            settled = resting and np.linalg.eigvals(mask[:, None] * self.jacobian(alpha) * mask).real.max() < 1e-6
+            yield part, bool(settled)
+            if settled:
+                return
 
     def fixed_points(self, n_starts: int = 64, seed: int = 0) -> list[FixedPoint]:
         """Zeros of the drift in the unit ball with their stability, found by Newton's method from random starts."""
@@ -191,9 +200,9 @@ class PopulationODE:
         return sorted(found, key=lambda f: tuple(-f.overlaps))
 
 
-def _integrate(rate: Callable, span: tuple[float, float], alpha: Array, events: list, rtol: float) -> Any:
+def _integrate(rate: Callable, span: tuple[float, float], alpha: Array, events: list[Callable], rtol: float) -> Any:
     """LSODA; where its functional iteration fails next to an unstable direction, the implicit Radau method."""
-    options = {"rtol": rtol, "atol": ATOL, "dense_output": True, "events": events}
+    options = {"rtol": rtol, "atol": ATOL, "dense_output": rtol <= RTOL, "events": events}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         part = solve_ivp(rate, span, alpha, method="LSODA", **options)
@@ -232,37 +241,41 @@ def settle(population: Population, dim: float, lr: float, start: Array, active: 
     """End of the flow from ``start``: the series leads there, Newton's method on the exact drift removes its error."""
     exact = PopulationODE(population.model, exact_field(population.model), dim, lr)
     try:
-        end = PopulationODE(population.model, SeriesField(population), dim, lr).run(start, active=active, rtol=1e-5).end
+        end = PopulationODE(population.model, SeriesField(population), dim, lr).settle(start, active)
     except NotConvergedError:
-        return exact.run(start, active=active).end
+        return exact.settle(start, active)
     free = np.flatnonzero(np.abs(end) > 1e-5)
     for _ in range(8 if len(free) else 0):
         block = exact.jacobian(end)[np.ix_(free, free)]
         step = np.linalg.lstsq(block, -exact.rate(end)[free], rcond=1e-8)[0]
         if not np.all(np.isfinite(step)) or np.abs(step).max() > 0.2:
-            return exact.run(start, active=active).end
+            return exact.settle(start, active)
         end[free] += step
-        if np.abs(step).max() < 1e-9:
+        if np.abs(step).max() < 1e-7:
             break
     return end
 
 
-def choose_field(
-    population: Population, dim: float, lr: float, start: Array, stop_at_escape: bool = False
-) -> tuple[Field, str, float]:
-    """The lowered series if it is accurate to 1e-3 of the largest drift along its own flow, otherwise quadrature.
+def run_converged(
+    population: Population, dim: float, lr: float, start: Array, threshold: float, stop_at_escape: bool = False
+) -> tuple[PopulationODE, FlowRun, str, float]:
+    """Run the flow by the lowered series if that is accurate to 1e-3 of the largest drift on its way, else by quadrature.
 
-    Returns the field, ``"series"`` or ``"quadrature"``, and the largest relative difference found between the two.
+    Returns the ODE, its run, ``"series"`` or ``"quadrature"``, and the largest relative difference seen between the two.
     """
-    series, quadrature = SeriesField(population), exact_field(population.model)
+    exact, gap = exact_field(population.model), np.inf
     try:
-        run = PopulationODE(population.model, series, dim, lr).run(start, stop_at_escape=stop_at_escape)
+        ode = PopulationODE(population.model, SeriesField(population), dim, lr)
+        run = ode.run(start, threshold, stop_at_escape)
+        points = _spread_along(run)
+        drifts = np.array([[exact(a)[0], ode.field(a)[0]] for a in points])
+        gap = float(np.abs(drifts[:, 0] - drifts[:, 1]).max() / max(np.abs(drifts[:, 0]).max(), 1e-300))
+        if gap < SERIES_TOLERANCE:
+            return ode, run, "series", gap
     except NotConvergedError:
-        return quadrature, "quadrature", np.inf
-    points = _spread_along(run)
-    exact = np.array([quadrature(a)[0] for a in points])
-    gap = float(np.abs(exact - [series(a)[0] for a in points]).max() / max(np.abs(exact).max(), 1e-300))
-    return (series, "series", gap) if gap < SERIES_TOLERANCE else (quadrature, "quadrature", gap)
+        pass
+    ode = PopulationODE(population.model, exact, dim, lr)
+    return ode, ode.run(start, threshold, stop_at_escape), "quadrature", gap
 
 
 def _spread_along(run: FlowRun, n_points: int = 8) -> Array:

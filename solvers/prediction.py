@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.ode import FlowRun, PopulationODE, best_signs, choose_field, settle
+from solvers.ode import FlowRun, best_signs, run_converged, settle
 from theory.errors import InputError, require
 from theory.exponents import Staircase, ThresholdLaw, Verdict, critical_rate, first_form
 from theory.population import Model, Population
@@ -96,9 +96,7 @@ def predict(
     form = first_form(population)
     critical = critical_rate(population, *form, dim, threshold) if form else None
     rate = lr if lr is not None else automatic_rate(population, critical, dim, origin, threshold)
-    chosen, method, gap = choose_field(population, dim, rate, origin)
-    ode = PopulationODE(model, chosen, dim, rate)
-    flow = ode.run(origin, threshold)
+    ode, flow, method, gap = run_converged(population, dim, rate, origin, threshold)
     stairs = Staircase(population, ode, lambda a, active: settle(population, dim, rate, a, active), dim**-0.5)
     return Prediction(
         model, population, dim, rate, critical, threshold, origin, method, gap,
@@ -180,8 +178,7 @@ def _baseline(
         return Baseline(ThresholdLaw(form[0]), own_rate, float(own_flow.escape_samples[0]))
     start = best_signs(solo, dim**-0.5)
     rate = automatic_rate(solo, critical_rate(solo, *form, dim, threshold), dim, start, threshold)
-    field, *_ = choose_field(solo, dim, rate, start, stop_at_escape=True)
-    flow = PopulationODE(solo.model, field, dim, rate).run(start, threshold, stop_at_escape=True)
+    _, flow, *_ = run_converged(solo, dim, rate, start, threshold, stop_at_escape=True)
     return Baseline(ThresholdLaw(form[0]), rate, float(flow.escape_samples[0]))
 
 
