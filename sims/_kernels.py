@@ -1,17 +1,17 @@
 """Compiled inner loops of high-dimensional SGD: a normal generator that vectorises, and online projected SGD.
 
-This is the engine the low-dimensional views are tested against, so it keeps the real vector w in R^d and takes every
-overlap and norm from it by direct dot products.  One sample costs O(d (r + 2)) operations, of which the d normals
-are most; memory is O(d (r + 3)); nothing is d x d and nothing has the length of the run.
+The engine the low-dimensional views are tested against: it keeps the real vector w in R^d and takes every overlap and
+norm from it by dot products. A sample costs O(d (r + 2)), mostly its d normals; memory is O(d (r + 3)), nothing d x d.
 
-Random stream.  `state` holds LANES independent xoshiro256++ generators, one a column, words down the rows; make it
-with ``seed_sequence.generate_state(4 * LANES, np.uint64).reshape(4, LANES)``.  Every sample of `run_sgd` is ONE call
+Random stream. `state` holds LANES xoshiro256++ generators, one a column; make it with
+``seed_sequence.generate_state(4 * LANES, np.uint64).reshape(4, LANES)``. Every sample of `run_sgd` is ONE call
 ``fill_normals(state, buffer)`` with ``buffer.size = stream_length(d, n_extra)``: the first d entries are the raw input
-z, the next n_extra are the label's normals n, the rest is discarded.
+z, the next n_extra the label's normals n, the rest is discarded.
 
-All jitted helpers live in this file: numba's cache knows the file of the caller only.  Arithmetic is IEEE except where
-a fast-math set is named: `contract` lets a*b + c become one fused operation, `reassoc` lets a sum run in vector lanes.
-Both are fixed when the machine code is made, so results depend on (seed, processor type), never on threads or timing.
+All jitted helpers live in this file (numba's cache knows only the file of the caller), before the kernels that call
+them (explicit signatures compile at once). IEEE arithmetic, except where a fast-math set is named: `contract` lets
+a*b + c become one fused operation, `reassoc` lets a sum run in vector lanes. Both are fixed in the machine code:
+results depend on the seed and the processor type, never on threads or timing.
 """
 
 import numpy as np
@@ -32,14 +32,8 @@ _ROOT_HALF_BITS = _U(0x3FE6A09E667F3BCD)  # the double sqrt(1/2)
 _MANTISSA = _U(0x000FFFFFFFFFFFFF)
 _TWO_52_BITS = _U(0x4330000000000000)  # 2^52 + k has the integer k in its mantissa
 
-# Written before the kernels that call them: an explicit signature compiles at once.
 _contracted = njit(error_model="numpy", fastmath={"contract"})
 _summed = njit(error_model="numpy", fastmath={"contract", "reassoc"})
-
-
-
-
-# --- normals -----------------------------------------------------------------------------------------------------
 
 
 @njit(error_model="numpy")
@@ -61,8 +55,7 @@ def _xoshiro(work, words):
             s2, s3 = work[_U(2) * n + lane], work[_U(3) * n + lane]
             work[start + lane] = _rotl(s0 + s3, 23) + s0
             t = s1 << _U(17)
-            s2 ^= s0
-            s3 ^= s1
+            s2, s3 = s2 ^ s0, s3 ^ s1
             work[n + lane] = s1 ^ s2
             work[lane] = s0 ^ s3
             work[_U(2) * n + lane] = s2 ^ t
@@ -77,45 +70,26 @@ def _minus_two_log(u):
     e = _U((k >> _U(52)) | _TWO_52_BITS).view(np.float64) - (4503599627370496.0 + 1023.0)
     f = (1.0 - m) / (1.0 + m)
     q = f * f
-    p = 0.29619735144627  # 4 artanh(f)/f, Chebyshev nodes on f^2 <= 0.0295
-    p = p * q + 0.306250262294766
-    p = p * q + 0.3636726448323405
-    p = p * q + 0.4444439441280855
-    p = p * q + 0.5714285752147656
-    p = p * q + 0.7999999999860382
-    p = p * q + 1.333333333333353
-    p = p * q + 4.0
+    p = 0.29619735144627 * q + 0.306250262294766  # 4 artanh(f)/f, Chebyshev nodes on f^2 <= 0.0295
+    p = (p * q + 0.3636726448323405) * q + 0.4444439441280855
+    p = (p * q + 0.5714285752147656) * q + 0.7999999999860382
+    p = (p * q + 1.333333333333353) * q + 4.0
     return f * p - 1.3862943611198906 * e
 
 
 @_contracted
-def _sin_pi(x):
-    """sin(pi x), |x| <= 1/2, relative error 4e-16 (Chebyshev nodes in x^2)."""
+def _sincos_pi(x):
+    """sin(pi x), cos(pi x), |x| <= 1/2, errors below 4e-16 (Chebyshev nodes in x^2)."""
     q = x * x
-    p = -2.113362735205297e-05
-    p = p * q + 0.0004659870158043378
-    p = p * q - 0.0073703643265304155
-    p = p * q + 0.08214587881631043
-    p = p * q - 0.599264528825224
-    p = p * q + 2.5501640398618677
-    p = p * q - 5.1677127800497855
-    p = p * q + 3.1415926535897927
-    return p * x
-
-
-@_contracted
-def _cos_pi(x):
-    """cos(pi x), |x| <= 1/2, absolute error 1e-16 (Chebyshev nodes in x^2)."""
-    q = x * x
-    p = 4.149564353942586e-06
-    p = p * q - 0.00010456655338748738
-    p = p * q + 0.0019295562724817132
-    p = p * q - 0.025806888737002202
-    p = p * q + 0.23533063012953284
-    p = p * q - 1.335262768843447
-    p = p * q + 4.058712126416497
-    p = p * q - 4.934802200544676
-    return p * q + 1.0
+    p = -2.113362735205297e-05 * q + 0.0004659870158043378
+    p = (p * q - 0.0073703643265304155) * q + 0.08214587881631043
+    p = (p * q - 0.599264528825224) * q + 2.5501640398618677
+    p = (p * q - 5.1677127800497855) * q + 3.1415926535897927
+    c = 4.149564353942586e-06 * q - 0.00010456655338748738
+    c = (c * q + 0.0019295562724817132) * q - 0.025806888737002202
+    c = (c * q + 0.23533063012953284) * q - 1.335262768843447
+    c = (c * q + 4.058712126416497) * q - 4.934802200544676
+    return p * x, c * q + 1.0
 
 
 @_contracted
@@ -128,9 +102,9 @@ def _box_muller(radii, angles, first, second):
         u = 2.0 - _U((radii[i] >> _U(12)) | _ONE_BITS).view(np.float64)
         x = _U((angles[i] >> _U(12)) | _ONE_BITS).view(np.float64) - 1.5
         r = np.sqrt(_minus_two_log(u))
-        first[i] = r * _sin_pi(x)
-        cosine = np.float64(r * _cos_pi(x)).view(np.uint64)
-        second[i] = _U(cosine ^ (angles[i] << _U(63))).view(np.float64)
+        sine, cosine = _sincos_pi(x)
+        first[i] = r * sine
+        second[i] = _U(np.float64(r * cosine).view(np.uint64) ^ (angles[i] << _U(63))).view(np.float64)
 
 
 @njit(error_model="numpy")
@@ -147,17 +121,15 @@ def _fill(work, out):
 @njit(error_model="numpy")
 def _load(state):
     work = np.empty(4 * LANES + CHUNK, np.uint64)
-    for k in range(4):
-        for lane in range(LANES):  # loops, not slice assignments: those cost numba 4 s of compilation
-            work[k * LANES + lane] = state[k, lane]
+    for i in range(4 * LANES):  # here and below loops, not slice assignments: those cost numba 4 s of compilation
+        work[i] = state[i // LANES, i % LANES]
     return work
 
 
 @njit(error_model="numpy")
 def _store(work, state):
-    for k in range(4):
-        for lane in range(LANES):
-            state[k, lane] = work[k * LANES + lane]
+    for i in range(4 * LANES):
+        state[i // LANES, i % LANES] = work[i]
 
 
 @njit(void(uint64[:, ::1], VECTOR), cache=True, nogil=True, error_model="numpy")
@@ -174,10 +146,7 @@ def fill_normals(state, out):
     _store(work, state)
 
 
-# --- linear algebra ----------------------------------------------------------------------------------------------
-#
-# The rows are [w, u_1, ..., u_r, 0, ...], padded with zeros to a multiple of three rows and to the length of z, so
-# that every pass below handles three rows at once, with no remainder loop.
+# Linear algebra on the rows [w, u_1, ..., u_r, 0, ...]: zero-padded to 3k rows and to the length of z, so no remainder loops.
 
 
 @njit(error_model="numpy")
@@ -207,7 +176,7 @@ def _dots(rows, z, out):
 
 @_summed
 def _step(rows, z, c_z, c, out):
-    """w <- c_0 w + c_z z + sum_k c_k u_k, and out_k = rows_k . w after that; c, out (R,)."""
+    """Move w to c_0 w + c_z z + sum_k c_k u_k, then out_k = rows_k . w; c, out (R,)."""
     w, a, b = rows[0], rows[1], rows[2]
     c_w, c_a, c_b = c[0], c[1], c[2]
     for k in range(3, rows.shape[0], 3):
@@ -237,28 +206,25 @@ def _accumulate(total, c, z):
         total[i] += c * z[i]
 
 
-# --- run ---------------------------------------------------------------------------------------------------------
-
-
 def stream_length(d, n_extra):
     """Normals consumed by one sample: d + n_extra rounded up to a multiple of BLOCK."""
     return -(-(d + n_extra) // BLOCK) * BLOCK
 
 
 @njit(error_model="numpy")
-def _observe(t, alpha, threshold, stop_mask, record_times, next_record, overlaps_out, escape_out):
+def _observe(t, alpha, threshold, stop_mask, record_times, next_record, overlaps, escapes):
     """Record, and mark escapes of, the state after t samples; returns (next_record, all that was asked escaped)."""
     while next_record < record_times.size and record_times[next_record] <= t:
         for k in range(alpha.size):
-            overlaps_out[next_record, k] = alpha[k]
+            overlaps[next_record, k] = alpha[k]
         next_record += 1
     asked, waiting = False, False
     for k in range(alpha.size):
-        if escape_out[k] < 0 and abs(alpha[k]) >= threshold:
-            escape_out[k] = t
+        if escapes[k] < 0 and abs(alpha[k]) >= threshold:
+            escapes[k] = t
         if stop_mask[k]:
             asked = True
-            waiting |= escape_out[k] < 0
+            waiting |= escapes[k] < 0
     return next_record, asked and not waiting
 
 
@@ -271,7 +237,7 @@ _RUN = types.Tuple((int64, int64, int64))(
 @njit(_RUN, cache=True, nogil=True, error_model="numpy")
 def run_sgd(
     law, g, theta, U, w, state, step, batch, n_extra, t0, t1, threshold, stop_mask, record_times, next_record,
-    overlaps_out, escape_out,
+    overlaps, escapes,
 ):  # fmt: skip
     """Online projected SGD of one neuron, from sample t0 to at most t1; returns (t, next_record, status).
 
@@ -279,59 +245,51 @@ def run_sgd(
     y = law(U z, n, theta, xi): the law sets the r components of x along the spikes.
 
     theta (m,); U (r, d) with orthonormal rows; w (d,) and state (4, LANES) advance in place; step = delta/d. The run
-    goes by whole batches. Overlaps after record_times[j] samples (sorted; the first batch end not before) go to
-    overlaps_out[j], shape (n, r), from j = next_record on; escape_out (r,) is -1 or the first t with |alpha_k| >=
+    goes by whole batches, batch >= 1. Overlaps after record_times[j] samples (sorted; the first batch end not before) go to
+    overlaps[j], shape (n, r), from j = next_record on; escapes (r,) is -1 or the first t with |alpha_k| >=
     threshold; the run stops when every k with stop_mask[k] has escaped (never, if none is set).
 
     Only the ray of w counts: w returns as the last step left it BEFORE its normalisation (|w|^2 = 1 + O(delta^2/d)),
     and the next call normalises it as this one would have. So a run cut into calls is bit-identical to a single one.
     """
     r, d = U.shape
-    z = np.zeros(-(-(d + n_extra) // BLOCK) * BLOCK)
+    z = np.zeros(-(-(d + n_extra) // BLOCK) * BLOCK)  # stream_length
     rows, work = _workspace(U, w, z.size), _load(state)
     gradient = z if batch == 1 else np.zeros(z.size)
     dots, own, c = np.empty(rows.shape[0]), np.empty(rows.shape[0]), np.zeros(rows.shape[0])
-    alpha, xi, t, status = np.empty(r), np.empty(r), t0, REACHED
+    alpha, xi, t, status = np.empty(r), np.empty(r), t0, DIVERGED
     c[0] = 1.0
     _step(rows, z, 0.0, c, own)  # no move: measures w by the operations that measured it after its last step
-    while True:
-        if not 0.0 < own[0] < np.inf:
-            status = DIVERGED
-            break
+    while 0.0 < own[0] < np.inf:
         scale = 1.0 / np.sqrt(own[0])  # w = scale * rows[0]
         for k in range(r):
             alpha[k] = scale * own[1 + k]
-        next_record, done = _observe(
-            t, alpha, threshold, stop_mask, record_times, next_record, overlaps_out, escape_out
-        )
-        if done:
-            status = STOPPED
+        next_record, done = _observe(t, alpha, threshold, stop_mask, record_times, next_record, overlaps, escapes)
         if done or t + batch > t1:
+            status = STOPPED if done else REACHED
             break
         c[:] = 0.0
-        moved, c_z = False, step
+        c[0], c_z, moved = 1.0, 1.0, False  # w <- c_0 w + c_z gradient + sum_k c_k u_k
         for _ in range(batch):
             _fill(work, z)
             _dots(rows, z, dots)
-            z_U = dots[1 : r + 1]
+            z_U, s = dots[1 : r + 1], scale * dots[0]
             y = law(z_U, z[d : d + n_extra], theta, xi)
             z[d:] = 0.0  # n is used up; the padding of w must stay zero
-            s = scale * dots[0]
             for k in range(r):
-                s += alpha[k] * (xi[k] - z_U[k])
-            slope = g(y, s)
-            moved |= slope != 0.0
-            c[0] -= slope * s
+                xi[k] -= z_U[k]
+                s += alpha[k] * xi[k]
+            h = step * g(y, s)
+            moved |= h != 0.0
+            c[0] -= h * s
             for k in range(r):
-                c[1 + k] += slope * (xi[k] - z_U[k])
+                c[1 + k] += h * xi[k]
             if batch == 1:
-                c_z = step * slope
+                c_z = h
             else:
-                _accumulate(gradient, slope, z)
-        if moved:
-            for k in range(r + 1):
-                c[k] *= step
-            c[0] = scale * (1.0 + c[0])
+                _accumulate(gradient, h, z)
+        if moved:  # a ReLU that is off leaves w as it is
+            c[0] *= scale
             _step(rows, gradient, c_z, c, own)
             if batch > 1:
                 gradient[:] = 0.0

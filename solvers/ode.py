@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
 
 from theory.errors import require
 from theory.lower import PolynomialMap
@@ -140,17 +141,18 @@ class PopulationODE:
         escapes = np.where(np.abs(start) >= threshold, 0.0, np.inf)
         end, segments, settled = start, [], True
 
-        def crossings() -> list[Callable]:
-            last = stop_at_escape and np.isinf(escapes).sum() == 1
-            return [_crossing(k, threshold, terminal=last and np.isinf(escapes[k])) for k in range(len(start))]
+        def all_crossed(_: float, alpha: Array) -> float:
+            return (np.abs(alpha) - threshold).min()
 
-        for part, settled in self._parts(start, np.ones(len(start)), RTOL, crossings):
+        all_crossed.terminal = True  # type: ignore[attr-defined]
+        stop = [all_crossed] if stop_at_escape and np.isinf(escapes).any() else []
+        for part, settled in self._parts(start, np.ones(len(start)), RTOL, stop):
             segments.append(part)
             end = part.y[:, -1]
-            for k, times in enumerate(part.t_events[:-1]):
-                if times.size and np.isinf(escapes[k]):
-                    escapes[k] = times[0]
-            if stop_at_escape and np.all(np.isfinite(escapes)):
+            for k in np.flatnonzero(np.isinf(escapes)):
+                escapes[k] = _first_crossing(part, k, threshold)
+            if part.status == 1:  # the last spike crosses here, up to the rounding of the event's root
+                escapes[np.isinf(escapes)] = part.t[-1]
                 break
         unit = self.dim / self.lr
         return FlowRun(self.model.spikes, tuple(segments), unit, escapes * unit, threshold, end, settled)
@@ -158,12 +160,12 @@ class PopulationODE:
     def settle(self, start: Array, active: Array | None = None) -> Array:
         """End of the flow from ``start`` (r,) to plotting accuracy; spikes where ``active`` (r,) is 0 are held fixed."""
         end = np.asarray(start, dtype=float)
-        for part, _ in self._parts(end, np.ones(len(end)) if active is None else active, 1e-5, list):
+        for part, _ in self._parts(end, np.ones(len(end)) if active is None else active, 1e-5, []):
             end = part.y[:, -1]
         return end.copy()
 
     def _parts(
-        self, alpha: Array, mask: Array, rtol: float, events: Callable[[], list[Callable]]
+        self, alpha: Array, mask: Array, rtol: float, events: list[Callable]
     ) -> Iterator[tuple[Any, bool]]:
         """Solutions on horizons that double until the overlaps stop changing at a point that is not unstable."""
         speed = np.linalg.norm(mask * self.rate(alpha)) / max(np.linalg.norm(alpha), 1e-300)
@@ -171,7 +173,7 @@ class PopulationODE:
             return
         tau, horizon = 0.0, 10 / speed
         for _ in range(MAX_DOUBLINGS):
-            part = _integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events(), _outside], rtol)
+            part = _integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events, _outside], rtol)
             if part.status < 0 or part.t_events[-1].size:
                 raise NotConvergedError("the series is not converged along the flow: the overlaps left the unit ball")
             change = np.abs(part.y[:, -1] - alpha).max()
@@ -209,12 +211,18 @@ def _integrate(rate: Callable, span: tuple[float, float], alpha: Array, events: 
     return part if part.status >= 0 else solve_ivp(rate, span, alpha, method="Radau", **options)
 
 
-def _crossing(k: int, threshold: float, terminal: bool) -> Callable:
-    def event(_: float, alpha: Array) -> float:
-        return abs(alpha[k]) - threshold
+def _first_crossing(part: Any, k: int, threshold: float) -> float:
+    """First time at which |α_k| >= threshold in this part, refined on its dense output; inf if it is not reached."""
+    over = np.flatnonzero(np.abs(part.y[k]) >= threshold)
+    if not over.size:
+        return np.inf
+    j = int(over[0])
+    left, right = part.t[max(j - 1, 0)], part.t[j]
 
-    event.terminal = terminal
-    return event
+    def excess(t: float) -> float:
+        return abs(part.sol(t)[k]) - threshold
+
+    return float(brentq(excess, left, right, xtol=1e-12 * right)) if excess(left) < 0 < excess(right) else float(right)
 
 
 def _outside(_: float, alpha: Array) -> float:
