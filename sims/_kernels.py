@@ -146,7 +146,7 @@ def fill_normals(state, out):
     _store(work, state)
 
 
-# Linear algebra on the rows [w, u_1, ..., u_r, 0, ...]: zero-padded to 3k rows and to the length of z, so no remainder loops.
+# Linear algebra on the rows [w, u_1, ..., u_r, 0, ...], zero-padded to 3k rows of the length of z: no remainder loops.
 
 
 @njit(error_model="numpy")
@@ -245,9 +245,9 @@ def run_sgd(
     y = law(U z, n, theta, xi): the law sets the r components of x along the spikes.
 
     theta (m,); U (r, d) with orthonormal rows; w (d,) and state (4, LANES) advance in place; step = delta/d. The run
-    goes by whole batches, batch >= 1. Overlaps after record_times[j] samples (sorted; the first batch end not before) go to
-    overlaps[j], shape (n, r), from j = next_record on; escapes (r,) is -1 or the first t with |alpha_k| >=
-    threshold; the run stops when every k with stop_mask[k] has escaped (never, if none is set).
+    goes by whole batches, batch >= 1. The overlaps after record_times[j] samples (sorted; the first batch end not
+    before) go to overlaps[j], shape (n, r), from j = next_record on; escapes (r,) is -1 or the first t with
+    |alpha_k| >= threshold; the run stops when every k with stop_mask[k] has escaped (never, if none is set).
 
     Only the ray of w counts: w returns as the last step left it BEFORE its normalisation (|w|^2 = 1 + O(delta^2/d)),
     and the next call normalises it as this one would have. So a run cut into calls is bit-identical to a single one.

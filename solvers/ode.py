@@ -164,9 +164,7 @@ class PopulationODE:
             end = part.y[:, -1]
         return end.copy()
 
-    def _parts(
-        self, alpha: Array, mask: Array, rtol: float, events: list[Callable]
-    ) -> Iterator[tuple[Any, bool]]:
+    def _parts(self, alpha: Array, mask: Array, rtol: float, events: list[Callable]) -> Iterator[tuple[Any, bool]]:
         """Solutions on horizons that double until the overlaps stop changing at a point that is not unstable."""
         speed = np.linalg.norm(mask * self.rate(alpha)) / max(np.linalg.norm(alpha), 1e-300)
         if speed < 1e-14:

@@ -102,7 +102,9 @@ def mathtext(text: str) -> str:
     text = re.sub(r"E\[He_(\d)\(ν\)\]", r"$E[\\mathrm{He}_\1(\\nu)]$", text)
     text = re.sub(r"He_(\d+)\((\w+)\)", r"$\\mathrm{He}_{\1}(\2)$", text)
     text = text.replace("E[λν]", r"$E[\lambda\nu]$").replace("f*", "$f^*$")
-    return f"${text.replace(" log", chr(92) + ", " + chr(92) + "log")}$" if re.fullmatch(r"d( log\^2 d|\^\d)?", text) else text
+    if re.fullmatch(r"d( log\^2 d|\^\d)?", text):
+        return "$" + text.replace(" log", r"\,\log") + "$"
+    return text
 
 
 def title_of(result: Prediction) -> str:
@@ -125,7 +127,11 @@ def _plot_dimensions(results: list[Prediction]) -> Figure:
         seen = np.isfinite(times)
         if seen.any():
             axes.loglog(
-                dims[seen], times[seen], "o-", color=colour_of(spike, spikes), label=f"{spike}: {_law(results, k)}"
+                dims[seen],
+                times[seen],
+                "o-",
+                color=colour_of(spike, spikes),
+                label=f"{spike}: {mathtext(_law(results, k))}",
             )
     alone = np.array([r.baseline.escape_samples if r.baseline else np.inf for r in results])
     if np.isfinite(alone).any():

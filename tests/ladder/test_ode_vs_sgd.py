@@ -78,9 +78,7 @@ def test_plateaus_are_the_fixed_points():
     model = model_of(MixedCumulant(corr=0.5))
     for lr in (0.1, 0.4):
         prediction = predict(model, 1000, lr, start=np.array([0.6, 0.3]))
-        ensemble = run_ensemble(
-            OnlineSGD(model, 1000, lr, start=prediction.flow.end), 16, int(30_000 / lr / 2), SEED
-        )
+        ensemble = run_ensemble(OnlineSGD(model, 1000, lr, start=prediction.flow.end), 16, int(30_000 / lr / 2), SEED)
         late = ensemble.trajectory.times > ensemble.escapes.budget / 2
         mean = ensemble.trajectory.overlaps[:, late].mean(axis=1)
         error = mean.std(axis=0, ddof=1) / np.sqrt(len(mean))

@@ -54,7 +54,9 @@ def simulate(model, lr, samples):
     """Escape flags (RUNS, r) and final overlaps, from d^{-1/2} with the signs of replica number i."""
     found, ends = [], []
     for i in range(RUNS):
-        signs = np.where(np.random.default_rng(SeedSequence(SEED, spawn_key=(99, i))).random(len(model.spikes)) < 0.5, -1, 1)
+        signs = np.where(
+            np.random.default_rng(SeedSequence(SEED, spawn_key=(99, i))).random(len(model.spikes)) < 0.5, -1, 1
+        )
         engine = OnlineSGD(model, DIM, lr, start=signs * DIM**-0.5)
         replica = engine.run(replica_seed(SEED, i), samples, 0.3, np.array([samples]))
         found.append(replica.escapes >= 0)

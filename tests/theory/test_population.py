@@ -125,7 +125,8 @@ def test_truncated_series_converges_along_the_order():
     alpha, orders = np.array([0.5, 0.3]), np.arange(4, 17, 4)
     exact = LatentQuadrature(model).flow(alpha)
     errors = [
-        np.abs(PolynomialMap.from_polys(Population(model, int(k)).spherical_gradient)(alpha) - exact).max() for k in orders
+        np.abs(PolynomialMap.from_polys(Population(model, int(k)).spherical_gradient)(alpha) - exact).max()
+        for k in orders
     ]
     slope = np.polyfit(orders, np.log(errors), 1)[0]
     assert slope < np.log(0.7)
