@@ -258,6 +258,7 @@ def run_sgd(
     gradient = z if batch == 1 else np.zeros(z.size)
     dots, own, c = np.empty(rows.shape[0]), np.empty(rows.shape[0]), np.zeros(rows.shape[0])
     alpha, xi, t, status = np.empty(r), np.empty(r), t0, DIVERGED
+    z_U, n, padding = dots[1 : r + 1], z[d : d + n_extra], z[d:]
     c[0] = 1.0
     _step(rows, z, 0.0, c, own)  # no move: measures w by the operations that measured it after its last step
     while 0.0 < own[0] < np.inf:
@@ -268,14 +269,16 @@ def run_sgd(
         if done or t + batch > t1:
             status = STOPPED if done else REACHED
             break
-        c[:] = 0.0
+        for k in range(c.size):
+            c[k] = 0.0
         c[0], c_z, moved = 1.0, 1.0, False  # w <- c_0 w + c_z gradient + sum_k c_k u_k
         for _ in range(batch):
             _fill(work, z)
             _dots(rows, z, dots)
-            z_U, s = dots[1 : r + 1], scale * dots[0]
-            y = law(z_U, z[d : d + n_extra], theta, xi)
-            z[d:] = 0.0  # n is used up; the padding of w must stay zero
+            s = scale * dots[0]
+            y = law(z_U, n, theta, xi)
+            for i in range(padding.size):
+                padding[i] = 0.0  # n is used up; the padding of w must stay zero
             for k in range(r):
                 xi[k] -= z_U[k]
                 s += alpha[k] * xi[k]

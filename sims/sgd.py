@@ -83,7 +83,8 @@ class OnlineSGD:
 
     def noise_state(self, seed: SeedSequence) -> NDArray[np.uint64]:
         """State of the replica's normal generators, shape (4, LANES)."""
-        return _stream(seed, NOISE).generate_state(4 * LANES, np.uint64).reshape(4, LANES)
+        words = _stream(seed, NOISE).generate_state(4 * LANES, np.uint64)
+        return np.asarray(words, dtype=np.uint64).reshape(4, LANES)
 
     def run(
         self,
@@ -129,7 +130,7 @@ class OnlineSGD:
 
 def time_grid(samples: int, n_log: int = 120, n_linear: int = 120) -> NDArray[np.int64]:
     """0, then increasing sample counts evenly spaced in log time and in time, the last one ``samples``."""
-    points = [[0], np.geomspace(1, samples, n_log).round(), np.linspace(0, samples, n_linear).round()]
+    points = [np.zeros(1), np.geomspace(1, samples, n_log).round(), np.linspace(0, samples, n_linear).round()]
     return np.unique(np.concatenate(points).astype(np.int64))
 
 

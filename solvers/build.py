@@ -11,13 +11,14 @@ from theory.activations import Activation, activation_from_text, hermite_mixture
 from theory.errors import InputError, require
 from theory.exponents import first_form
 from theory.hermite import MultiIndex
-from theory.latents import EvenCoupling, GaussianCopula, Latent, gauss, lobatto, radau, standard_latent
-from theory.learners import CorrelationLoss, Neuron, SquaredLoss
+from theory.latents import Coupling, EvenCoupling, GaussianCopula, Latent, gauss, lobatto, radau, standard_latent
+from theory.laws import Task
+from theory.learners import CorrelationLoss, Loss, Neuron, SquaredLoss
 from theory.population import Model, Population
-from theory.tasks import MixedCumulant, Task, TeacherStudent
+from theory.tasks import MixedCumulant, TeacherStudent
 
-COUPLINGS = {"copula": GaussianCopula(), "even": EvenCoupling()}
-LOSSES = {"correlation": CorrelationLoss(), "squared": SquaredLoss()}
+COUPLINGS: dict[str, Coupling] = {"copula": GaussianCopula(), "even": EvenCoupling()}
+LOSSES: dict[str, Loss] = {"correlation": CorrelationLoss(), "squared": SquaredLoss()}
 FACTOR = re.compile(r"h(\d{1,2})\(([a-z]\w{0,9})\)")
 TEACHER = "terms joined by + or -, each a product of a number and factors hK(NAME), as in h2(u)+0.5*h1(u)*h4(v)"
 
@@ -54,26 +55,15 @@ def default_activation(task: Task) -> Activation:
 
     The mixture holds degree 2 and the degrees of the task, c_k = ±√((k-1)!)/√n, with the attractive sign.
     """
-    signs = _degrees(task)
+    signs = task.useful_degrees()
     alone = task.alone("v") if "v" in task.spikes else None
     if alone is not None:
-        own = max(k for k in _degrees(alone))
-        form = first_form(Population(Model(alone, Neuron(relu(), CorrelationLoss())), max(own, 2)))
-        if form is not None and form[0] == own:
+        form = first_form(Population(Model(alone, Neuron(relu(), CorrelationLoss())), alone.signal_order))
+        if form is not None and form[0] == alone.signal_order:
             return relu()
-    elif isinstance(task, MixedCumulant):
+    elif min(signs) == max(signs) == 2:
         return relu()
     return hermite_mixture({k: sign * sqrt(factorial(k - 1) / len(signs)) for k, sign in signs.items()})
-
-
-def _degrees(task: Task) -> dict[int, int]:
-    """Degrees a neuron should see, each with the sign that makes its pure terms attractive."""
-    if isinstance(task, TeacherStudent):
-        pure = {sum(i): (1 if f > 0 else -1) for i, f in task.terms if max(i) == sum(i)}
-        return {k: pure.get(k, 1) for k in sorted({sum(i) for i, _ in task.terms})}
-    p = task.latent.order
-    sign = 1 if task.latent.hermite_moment(p) > 0 else -1
-    return {p: sign} if task.spikes == ("v",) and p == 2 else {2: 1, p: sign}
 
 
 def latent_from_text(text: str, p: int) -> Latent:

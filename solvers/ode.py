@@ -57,7 +57,7 @@ class FixedPoint:
     """A zero of the drift: overlaps (r,), and the eigenvalues of its Jacobian in units of δ/d per sample."""
 
     overlaps: Array
-    eigenvalues: Array
+    eigenvalues: NDArray[np.complex128]
 
     @property
     def stable(self) -> bool:
@@ -137,7 +137,7 @@ class PopulationODE:
         """
         start = np.asarray(start, dtype=float)
         ok = start.shape == (len(self.model.spikes),) and np.all(np.isfinite(start)) and start @ start <= 1
-        require(ok, "init", start.tolist(), f"{len(self.model.spikes)} finite overlaps with sum of squares <= 1")
+        require(bool(ok), "init", start.tolist(), f"{len(self.model.spikes)} finite overlaps with sum of squares <= 1")
         escapes = np.where(np.abs(start) >= threshold, 0.0, np.inf)
         end, segments, settled = start, [], True
 
@@ -146,11 +146,11 @@ class PopulationODE:
 
         all_crossed.terminal = True  # type: ignore[attr-defined]
         stop = [all_crossed] if stop_at_escape and np.isinf(escapes).any() else []
-        for part, settled in self._parts(start, np.ones(len(start)), RTOL, stop):
+        for part, at_rest in self._parts(start, np.ones(len(start)), RTOL, stop):
             segments.append(part)
-            end = part.y[:, -1]
+            end, settled = part.y[:, -1], at_rest
             for k in np.flatnonzero(np.isinf(escapes)):
-                escapes[k] = _first_crossing(part, k, threshold)
+                escapes[k] = _first_crossing(part, int(k), threshold)
             if part.status == 1:  # the last spike crosses here, up to the rounding of the event's root
                 escapes[np.isinf(escapes)] = part.t[-1]
                 break
@@ -166,7 +166,7 @@ class PopulationODE:
 
     def _parts(self, alpha: Array, mask: Array, rtol: float, events: list[Callable]) -> Iterator[tuple[Any, bool]]:
         """Solutions on horizons that double until the overlaps stop changing at a point that is not unstable."""
-        speed = np.linalg.norm(mask * self.rate(alpha)) / max(np.linalg.norm(alpha), 1e-300)
+        speed = float(np.linalg.norm(mask * self.rate(alpha))) / max(float(np.linalg.norm(alpha)), 1e-300)
         if speed < 1e-14:
             return
         tau, horizon = 0.0, 10 / speed
@@ -196,7 +196,9 @@ class PopulationODE:
             point = result.x
             inside = point @ point <= 1 + 1e-9 and np.abs(self.rate(point)).max() < 1e-9
             if inside and all(np.abs(point - f.overlaps).max() > 1e-6 for f in found):
-                found.append(FixedPoint(np.round(point, 12) + 0.0, np.linalg.eigvals(self.jacobian(point))))
+                found.append(
+                    FixedPoint(np.round(point, 12) + 0.0, np.linalg.eigvals(self.jacobian(point)).astype(complex))
+                )
         return sorted(found, key=lambda f: tuple(-f.overlaps))
 
 
@@ -224,10 +226,10 @@ def _first_crossing(part: Any, k: int, threshold: float) -> float:
 
 
 def _outside(_: float, alpha: Array) -> float:
-    return 1.02 - np.sqrt(alpha @ alpha)
+    return 1.02 - float(np.linalg.norm(alpha))
 
 
-_outside.terminal = True
+_outside.terminal = True  # type: ignore[attr-defined]
 
 
 def best_signs(population: Population, size: float) -> Array:

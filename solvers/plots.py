@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ def time_grid(first: float, last: float, log: bool) -> np.ndarray:
     return np.geomspace(max(first, 1.0), last, 500) if log else np.linspace(0, last, 500)
 
 
-def draw_flow(axes: Axes, flow: FlowRun, times: np.ndarray, label: str = "", **style: object) -> None:
+def draw_flow(axes: Axes, flow: FlowRun, times: np.ndarray, label: str = "", **style: Any) -> None:
     """|α_k(t)| of the population flow."""
     overlaps = np.abs(flow.overlaps_at(times))
     for k, spike in enumerate(flow.spikes):

@@ -102,7 +102,7 @@ def predict(
         model, population, dim, rate, critical, threshold, origin, method, gap,
         tail_bound(population, _into_ball(flow.end)), flow, _directions(stairs, flow, threshold),
         _baseline(population, dim, threshold, flow if len(model.spikes) == 1 and lr is None else None, rate),
-        _warnings(model, dim, threshold, rate, critical),
+        _warnings(dim, threshold, rate, critical),
     )  # fmt: skip
 
 
@@ -126,11 +126,10 @@ def automatic_rate(population: Population, critical: float | None, dim: int, sta
 def _directions(stairs: Staircase, flow: FlowRun, threshold: float) -> tuple[Direction, ...]:
     verdicts = stairs.verdicts()
     # Spikes that fall in the same stage are ranked by the flow.
-    order = sorted(
-        (v for v in verdicts if v.fall),
-        key=lambda v: (v.fall.stage, flow.escape_samples[flow.spikes.index(v.spike)], -abs(v.fixed_point)),
-    )
-    ranks = {v.spike: rank for rank, v in enumerate(order, 1)}
+    fallen = [
+        (v.fall.stage, flow.escape_samples[k], -abs(v.fixed_point), v.spike) for k, v in enumerate(verdicts) if v.fall
+    ]
+    ranks = {spike: rank for rank, (*_, spike) in enumerate(sorted(fallen), 1)}
     return tuple(_direction(v, ranks.get(v.spike), flow, threshold) for v in verdicts)
 
 
@@ -184,8 +183,7 @@ def _baseline(
 
 def _require_visible_order(population: Population) -> None:
     """An order below the cumulant's would silently drop the very term that is asked about."""
-    latent = getattr(population.model.task, "latent", None)
-    degree = population.model.task.degree or (latent.order if latent and "v" in population.model.spikes else 2)
+    degree = population.model.task.signal_order
     if population.order < degree:
         raise InputError("order", population.order, f"{degree} … 60 for this task", f"--order {degree} or more")
 
@@ -194,7 +192,7 @@ def _into_ball(alpha: Array) -> Array:
     return alpha / max(1.0, float(np.linalg.norm(alpha)))
 
 
-def _warnings(model: Model, dim: int, threshold: float, lr: float, critical: float | None) -> tuple[str, ...]:
+def _warnings(dim: int, threshold: float, lr: float, critical: float | None) -> tuple[str, ...]:
     lines = []
     if threshold < 5 / np.sqrt(dim):
         lines.append(

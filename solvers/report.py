@@ -7,7 +7,6 @@ from typing import Any
 
 from solvers.prediction import Direction, Prediction
 from theory.population import Model, Population
-from theory.tasks import MixedCumulant
 
 SCHEMA = 1
 
@@ -54,21 +53,8 @@ def as_dict(result: Prediction) -> dict[str, Any]:
 
 def model_dict(model: Model) -> dict[str, Any]:
     """The model's parameters; keys that a task does not have are null."""
-    task = model.task
-    mixed = task if isinstance(task, MixedCumulant) else None
-    return {
-        "task": task.name,
-        "p": mixed.latent.order if mixed else task.degree,
-        "corr": mixed.corr if mixed else None,
-        "coupling": mixed.coupling.name if mixed else None,
-        "beta_m": mixed.beta_m if mixed else None,
-        "beta_u": mixed.beta_u if mixed else None,
-        "beta_v": mixed.beta_v if mixed else None,
-        "latent": mixed.latent.name if mixed else None,
-        "activation": model.learner.activation.name,
-        "loss": model.learner.loss.name,
-        "description": model.describe(),
-    }
+    learner = {"activation": model.learner.activation.name, "loss": model.learner.loss.name}
+    return {**model.task.settings(), **learner, "description": model.describe()}
 
 
 def _direction_dict(d: Direction) -> dict[str, Any]:
@@ -89,14 +75,13 @@ def _hermite_moments(result: Prediction) -> dict[str, float]:
     """C_ij of spikes u, v up to the order of the series, zeros left out: E[He_i He_j | y = +1], or E[y He_i He_j]."""
     task, order = result.model.task, result.population.order
     parameters = task.numbers(order)
-    moment = task.planted_moment if isinstance(task, MixedCumulant) else lambda i, p: task.moment(i, 1, p)
     table = {}
     for i in range(order + 1):
         for j in range(order + 1 - i):
             degrees = {"u": i, "v": j}
             if any(n and s not in task.spikes for s, n in degrees.items()):
                 continue
-            value = float(moment(tuple(degrees.get(s, 0) for s in task.spikes), parameters))
+            value = task.likelihood_moment(tuple(degrees.get(s, 0) for s in task.spikes), parameters)
             if value != 0:
                 table[f"{i},{j}"] = value
     return table
@@ -134,7 +119,8 @@ def _run_lines(result: Prediction, lr_word: str) -> list[str]:
         how += f", within {max(result.series_gap, 1e-15):.1g} of quadrature along the flow"
     auto = "auto, " if lr_word == "auto" else ""
     return [
-        f"run       d = {result.dim}, lr = {result.lr:.4g} ({auto}critical {critical}), threshold {result.threshold:g}, start {start}",
+        f"run       d = {result.dim}, lr = {result.lr:.4g} ({auto}critical {critical}), "
+        f"threshold {result.threshold:g}, start {start}",
         f"drift by  {how}; series tail |Φ - Φ_K| <= {bound} at the end of the flow",
         *(f"warning   {line}" for line in result.warnings),
     ]
@@ -190,9 +176,7 @@ def _baseline_lines(result: Prediction) -> list[str]:
 
 def latex_document(model: Model) -> str:
     """Φ and the drift with symbols, then the values of the symbols that occur."""
-    latent = getattr(model.task, "latent", None)
-    order = latent.order if latent and "v" in model.spikes else max(model.task.degree or 2, 2)
-    symbolic = Population(model, order, symbolic=True)
+    symbolic = Population(model, model.task.signal_order, symbolic=True)
     text = symbolic.latex()
     used = symbolic.objective.free_symbols_in_domain | symbolic.variance.free_symbols_in_domain
     values = {s: v for s, v in symbolic.values().items() if s in used}

@@ -12,9 +12,10 @@ import pytest
 
 from theory.activations import Activation, erf, hermite_mixture, relu, sigmoid, softplus, tanh
 from theory.latents import EvenCoupling, gauss, lobatto, radau
+from theory.laws import Task
 from theory.learners import CorrelationLoss, Loss, Neuron, SquaredLoss
 from theory.population import Model
-from theory.tasks import MixedCumulant, Task, TeacherStudent, spiked_cumulant
+from theory.tasks import MixedCumulant, TeacherStudent, spiked_cumulant
 
 SEED = int(os.environ.get("DOWNSTAIRS_SEED", "0"))
 FALSE_ALARM = 1e-4

@@ -15,8 +15,8 @@ import sympy as sp
 from numpy.typing import NDArray
 
 from theory.hermite import MultiIndex, multi_indices
+from theory.laws import Task
 from theory.population import Population
-from theory.tasks import Task
 
 Array = NDArray[np.float64]
 VISIBLE = 1e-12
@@ -32,7 +32,10 @@ FALLS_BACK = {
 class Dynamics(Protocol):
     """What the staircase needs to know of the flow at one learning rate."""
 
-    lr: float
+    @property
+    def lr(self) -> float:
+        """Learning rate δ."""
+        ...
 
     def rate(self, alpha: Array) -> Array:
         """Drift in units of δ/d."""
@@ -114,8 +117,9 @@ def task_degree(task: Task, spike: str, order: int) -> int | None:
 class Staircase:
     """The order in which spikes fall from a random start.
 
-    ``dynamics`` gives the drift at the chosen learning rate, ``settle(alpha, active)`` follows it from a point to its
-    stable fixed point with the spikes where ``active`` is 0 held at zero, and ``size`` is the typical overlap of a random start, d^(-1/2).
+    ``dynamics`` gives the drift at the chosen learning rate; ``settle(alpha, active)`` follows it from a point to its stable
+    fixed point, with the spikes where ``active`` is 0 held at zero; ``size`` is the typical overlap of a random start,
+    d^(-1/2).
     """
 
     def __init__(
@@ -203,7 +207,7 @@ class Staircase:
         needed = []
         for j in (set(learnt) | remaining) - {k}:
             without = self._degree_of(k, set(learnt) - {j}, remaining - {j})
-            if without is None or without > degree:
+            if without is None or degree is None or without > degree:
                 needed.append(j)
         return tuple(self.spikes[j] for j in sorted(needed))
 
@@ -333,9 +337,9 @@ def first_form(population: Population) -> tuple[int, float] | None:
 def critical_rate(population: Population, degree: int, maximum: float, dim: float, threshold: float) -> float:
     """δ_crit for the form max P = ``maximum`` of the given degree that drives first (theory §4).
 
-    Order 2: 2 λ_max/V(0). Order k >= 3: 2 A d^(-(k-2)/2)/V(0) with drift A α^(k-1), A = k max P, at which the typical start sits
-    on the barrier. Order 1 has no barrier: the largest δ whose fixed point along the mean reaches the threshold η to first
-    order, 2 (1-η²) max P/(V η).
+    Order 2: 2 λ_max/V(0). Order k >= 3: 2 A d^(-(k-2)/2)/V(0) with drift A α^(k-1), A = k max P, at which the typical
+    start sits on the barrier. Order 1 has no barrier: the largest δ whose fixed point along the mean reaches the
+    threshold η to first order, 2 (1-η²) max P/(V η).
     """
     variance = float(population.variance.coeff_monomial(sp.Integer(1)))
     if degree == 1:

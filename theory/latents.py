@@ -176,7 +176,7 @@ class EvenCoupling:
         edges = (-inf, *(-e for e in reversed(inner)), *inner, inf)
         return StepFunction(edges, (*reversed(latent.nodes[1:]), *latent.nodes))
 
-    def strength(self, latent: Latent, corr: float) -> float:
+    def strength(self, latent: Latent, corr: float) -> float:  # noqa: ARG002 - the same for every latent
         """Always 1: the dependence has no free strength, and corr must be 0."""
         require(corr == 0, "corr", corr, "0 with coupling even (E[λν] = 0 by symmetry)", "use coupling copula")
         return 1.0

@@ -12,8 +12,8 @@ import sympy as sp
 from numpy.typing import NDArray
 
 from theory.activations import Z
-from theory.learners import Y, Neuron
-from theory.tasks import Law
+from theory.laws import Law
+from theory.learners import Neuron, Y
 
 Array = NDArray[np.float64]
 

@@ -16,9 +16,9 @@ from theory.activations import ScalarFunction, Z
 from theory.board import polynomial_latex, polynomial_text
 from theory.errors import require
 from theory.hermite import MultiIndex, multi_factorial, multi_indices, sqrt_factorials
+from theory.laws import Task
 from theory.learners import Neuron
 from theory.lower import PolynomialMap
-from theory.tasks import Task
 
 DELTA, DIM = sp.symbols("delta d", positive=True)
 MAX_ORDER = 60

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from theory.activations import ScalarFunction
 from theory.hermite import gaussian_density
+from theory.laws import Mixture
 from theory.population import Model, Population
-from theory.tasks import Mixture
 
 Array = NDArray[np.float64]
 REACH = 9.0
@@ -58,7 +58,7 @@ class LatentQuadrature:
 
 
 def tail_bound(population: Population, alpha: Array) -> float:
-    """Bound of |Φ(α) - Φ_K(α)| for the series cut at order K: by Cauchy-Schwarz over the orders k > K,
+    """Bound of |Φ(α) - Φ_K(α)| for the series cut at order K, by Cauchy-Schwarz over the orders k > K.
 
         |sum_{k>K} h_k p_k| <= (E[h²] - sum_{k<=K} h_k²)^½ (‖f/φ‖² - sum_{k<=K} p_k²)^½,
 

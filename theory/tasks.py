@@ -1,16 +1,11 @@
-"""Tasks: the joint law of the label y and the projections ξ = Uᵀx on the spikes; the rest of x is white Gaussian noise.
+"""Tasks: joint laws of the label y and the projections ξ = Uᵀx on the spikes; the rest of x is white Gaussian noise.
 
-A task says the same law three times, and the tests hold the three to each other:
-``moment`` (Hermite moments E[y^n Π He_{i_a}(ξ_a)], with symbols or with numbers), ``law`` (a generative SymPy expression,
-lowered into the simulators) and ``mixture`` (given the latents ξ is Gaussian: nodes for quadrature).
-To add a task, write one such class here; no view changes.
+To add a task, write one more class like these (theory/laws.py says what it must answer); no view changes.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, prod, sqrt
-from types import SimpleNamespace
-from typing import Protocol
 
 import numpy as np
 import sympy as sp
@@ -27,84 +22,10 @@ from theory.hermite import (
     multiply_expansions,
 )
 from theory.latents import Coupling, GaussianCopula, Latent, gauss
+from theory.laws import Law, Mixture, Parameters
 
-Parameters = SimpleNamespace
 MAX_DEGREE = 64
-
-
-@dataclass(frozen=True)
-class Law:
-    """Generative form: y and ξ as expressions in raw projections z = Uᵀz of white noise and further independent normals.
-
-    ``parameters`` pairs each remaining symbol with its value; they stay run-time arguments of every kernel.
-    """
-
-    label: sp.Expr
-    projections: tuple[sp.Expr, ...]
-    raw: tuple[sp.Symbol, ...]
-    normals: tuple[sp.Symbol, ...]
-    parameters: tuple[tuple[sp.Symbol, float], ...]
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Nodes q of the latents: weight (n,), E[y^k | q] (n, 3), and ξ | q ~ N(mean (n, r), diag variance (n, r))."""
-
-    weight: NDArray[np.float64]
-    label_powers: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    variance: NDArray[np.float64]
-
-
-class Task(Protocol):
-    """The joint law of (y, ξ)."""
-
-    @property
-    def name(self) -> str:
-        """Name on the command line."""
-        ...
-
-    @property
-    def spikes(self) -> tuple[str, ...]:
-        """Names of the spikes, in the order of ξ and of the overlaps."""
-        ...
-
-    @property
-    def degree(self) -> int | None:
-        """Degree beyond which E[y Π He] vanishes, or None."""
-        ...
-
-    def symbols(self) -> Parameters:
-        """Parameters as SymPy symbols."""
-        ...
-
-    def numbers(self, order: int) -> Parameters:
-        """Parameters as floats, for moments up to total degree ``order``."""
-        ...
-
-    def definitions(self) -> dict[sp.Symbol, sp.Expr | float]:
-        """Value of every symbol that ``symbols`` uses, up to the moments of the latents."""
-        ...
-
-    def moment(self, index: MultiIndex, power: int, par: Parameters) -> sp.Expr | float:
-        """E[y^power Π He_{i_a}(ξ_a)], power 0, 1 or 2."""
-        ...
-
-    def law(self) -> Law:
-        """Generative form."""
-        ...
-
-    def mixture(self) -> Mixture:
-        """Quadrature nodes over the latents."""
-        ...
-
-    def alone(self, spike: str) -> "Task | None":
-        """The same task with every other spike removed; None if nothing about this spike is left."""
-        ...
-
-    def describe(self) -> str:
-        """The task in one line."""
-        ...
+RADEMACHER, COPULA = gauss(4), GaussianCopula()
 
 
 def _positive(symbol: str) -> sp.Symbol:
@@ -113,14 +34,16 @@ def _positive(symbol: str) -> sp.Symbol:
 
 @dataclass(frozen=True)
 class MixedCumulant:
-    """Mixed cumulant model (Bardone & Goldt 2024, eq. 4): y = ±1 with probability ½; y = -1 is white noise, y = +1 has
+    """Mixed cumulant model of Bardone & Goldt (2024).
+
+    Labels y = ±1 with probability ½ each; y = -1 is white noise, y = +1 has
 
     ξ_m = √β_m + z_m,  ξ_u = √β_u λ + z_u,  ξ_v = (√β_v ν + z_v)/√(1+β_v),  corr = E[λν].
     With β_m = β_u = 0 it is the spiked cumulant model (Székely et al. 2023). Spikes of zero strength are left out.
     """
 
-    latent: Latent = gauss(4)
-    coupling: Coupling = GaussianCopula()
+    latent: Latent = RADEMACHER
+    coupling: Coupling = COPULA
     corr: float = 0.0
     beta_m: float = 0.0
     beta_u: float = 1.0
@@ -241,7 +164,7 @@ class MixedCumulant:
         )
 
     def mixture(self) -> Mixture:
-        """One node for the null class; for the planted one, panels in η split at the steps of ν (its values if ρ̃ = 0)."""
+        """One node for the null class; for the planted one, panels in η split at the steps of ν (its nodes if ρ̃ = 0)."""
         steps, rho = self.coupling.steps(self.latent), self.strength
         edges = np.clip(steps.edges, -9.0, 9.0)
         if rho == 0:
@@ -265,6 +188,35 @@ class MixedCumulant:
             mean=np.vstack([np.zeros(len(self.spikes)), planted]),
             variance=np.vstack([np.ones(len(self.spikes)), np.tile(spread, (len(eta), 1))]),
         )
+
+    @property
+    def signal_order(self) -> int:
+        """Order p of the cumulant, 2 if v is absent."""
+        return self.latent.order if "v" in self.spikes else 2
+
+    def useful_degrees(self) -> dict[int, int]:
+        """Degree 2 for u, degree p for v with the sign of E[He_p(ν)]."""
+        if "v" not in self.spikes:
+            return {2: 1}
+        p = self.latent.order
+        return {2: 1, p: 1 if self.latent.hermite_moment(p) > 0 else -1}
+
+    def likelihood_moment(self, index: MultiIndex, par: Parameters) -> float:
+        """C_I on the planted class."""
+        return float(self.planted_moment(index, par))
+
+    def settings(self) -> dict[str, float | int | str | None]:
+        """p, corr, coupling, strengths, latent."""
+        return {
+            "task": self.name,
+            "p": self.latent.order,
+            "corr": self.corr,
+            "coupling": self.coupling.name,
+            "beta_m": self.beta_m,
+            "beta_u": self.beta_u,
+            "beta_v": self.beta_v,
+            "latent": self.latent.name,
+        }
 
     def alone(self, spike: str) -> "MixedCumulant | None":
         """The model with only this spike's β kept."""
@@ -328,7 +280,7 @@ class TeacherStudent:
         """f_I and the noise as symbols."""
         return self._parameters({index: self._symbol(index) for index, _ in self.terms}, _positive("noise"))
 
-    def numbers(self, order: int) -> Parameters:
+    def numbers(self, order: int) -> Parameters:  # noqa: ARG002 - every moment is available at any order
         """The same with floats."""
         return self._parameters(dict(self.terms), self.noise)
 
@@ -378,17 +330,40 @@ class TeacherStudent:
         powers = np.stack([np.ones_like(label), label, label**2 + self.noise**2], axis=1)
         return Mixture(weight, powers, grid, np.zeros_like(grid))
 
+    @property
+    def signal_order(self) -> int:
+        """Degree of f*."""
+        return max(self.degree, 2)
+
+    def useful_degrees(self) -> dict[int, int]:
+        """Total degrees of f*; the sign of a pure power where there is one."""
+        pure = {sum(i): (1 if f > 0 else -1) for i, f in self.terms if max(i) == sum(i)}
+        return {k: pure.get(k, 1) for k in sorted({sum(i) for i, _ in self.terms})}
+
+    def likelihood_moment(self, index: MultiIndex, par: Parameters) -> float:
+        """E[f* Π He]."""
+        return float(self.moment(index, 1, par))
+
+    def settings(self) -> dict[str, float | int | str | None]:
+        """Degree and noise; f* itself as text. What belongs to other tasks is None."""
+        others = dict.fromkeys(("corr", "coupling", "beta_m", "beta_u", "beta_v", "latent"))
+        return {"task": self.name, "p": self.degree, **others, "teacher": self.formula(), "noise": self.noise}
+
     def alone(self, spike: str) -> "TeacherStudent | None":
         """The terms that contain this spike and no other."""
         a = self.spikes.index(spike)
         terms = tuple(((index[a],), f) for index, f in self.terms if 0 < index[a] == sum(index))
         return TeacherStudent((spike,), terms, self.noise) if terms else None
 
-    def describe(self) -> str:
-        """F* written out, and the noise."""
+    def formula(self) -> str:
+        """The teacher written out."""
 
         def product(index: MultiIndex) -> str:
             return "·".join(f"He_{i}({s})" for i, s in zip(index, self.spikes, strict=True) if i)
 
-        teacher = " + ".join(("" if f == 1 else f"{f:g}·") + product(index) for index, f in self.terms)
-        return f"{self.name}: f* = {teacher.replace('+ -', '- ')}, label noise {self.noise:g}"
+        text = " + ".join({1.0: "", -1.0: "-"}.get(f, f"{f:g}·") + product(index) for index, f in self.terms)
+        return text.replace("+ -", "- ")
+
+    def describe(self) -> str:
+        """The teacher and the label noise."""
+        return f"{self.name}: f* = {self.formula()}, label noise {self.noise:g}"

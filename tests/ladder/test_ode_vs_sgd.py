@@ -85,7 +85,7 @@ def test_plateaus_are_the_fixed_points():
         assert np.all(np.abs(mean.mean(axis=0) - prediction.flow.end) < 5.5 * error + 0.004)
 
 
-def test_batches_leave_the_clock_in_samples(rng):
+def test_batches_leave_the_clock_in_samples():
     """The sum convention: B = 8 follows the same flow in samples as B = 1."""
     model, start = model_of(MixedCumulant(corr=0.5)), np.array([0.3, 0.3])
     ends = []

@@ -1,10 +1,10 @@
 """The staircase of one neuron against simulation: which spikes are recovered, which never, and with what sign.
 
 Each case is a target of theory §6 or §10 or a variation; 12 runs in R^d from |α_k| = d^{-1/2} with RANDOM signs, for four
-times the predicted time. "Never" is judged at the end of the run: noise, or a transient before the others have grown, may
-carry a repelled spike over the threshold for a while (§10.5). Falsified if a spike that the theory calls driven is not found by nearly all runs, one that
-it calls never is found by any, or a half-half case is not split. False alarm: a driven spike may be missed by at most 2
-of 12; a fair coin gives 0 or 12 of 12 with probability 5e-4.
+times the predicted time. "Never" is judged at the end of the run: noise, or a transient before the others have grown,
+may carry a repelled spike over the threshold for a while (§10.5). Falsified if a spike that the theory calls driven is
+not found by nearly all runs, one that it calls never is found by any, or a half-half case is not split. False alarm: a
+driven spike may be missed by at most 2 of 12; a fair coin gives 0 or 12 of 12 with probability 5e-4.
 """
 
 import numpy as np

@@ -95,7 +95,8 @@ def test_too_large_a_correlation_states_the_maximum():
 
 
 @pytest.mark.parametrize("bad", [lambda: gauss(5), lambda: radau(4), lambda: lobatto(4, 0.9), lambda: radau(3, 0.0),
-                                 lambda: radau(3, 1.0), lambda: standard_latent(2), lambda: lobatto(4, sqrt(3.0))])  # fmt: skip
+                                 lambda: radau(3, 1.0), lambda: standard_latent(2),
+                                 lambda: lobatto(4, sqrt(3.0))])  # fmt: skip
 def test_impossible_latents_are_refused(bad):
     with pytest.raises(InputError):
         bad()
