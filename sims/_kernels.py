@@ -36,6 +36,18 @@ _contracted = njit(error_model="numpy", fastmath={"contract"})
 _summed = njit(error_model="numpy", fastmath={"contract", "reassoc"})
 
 
+def _kernel(signature):
+    """Compile at once and cache on disk; compile anew in each process where no folder can be written."""
+
+    def compiled(function):
+        try:
+            return njit(signature, cache=True, nogil=True, error_model="numpy")(function)
+        except RuntimeError:
+            return njit(signature, nogil=True, error_model="numpy")(function)
+
+    return compiled
+
+
 @njit(error_model="numpy")
 def _rotl(x, k):
     return (x << _U(k)) | (x >> _U(64 - k))
@@ -132,7 +144,7 @@ def _store(work, state):
         state[i // LANES, i % LANES] = work[i]
 
 
-@njit(void(uint64[:, ::1], VECTOR), cache=True, nogil=True, error_model="numpy")
+@_kernel(void(uint64[:, ::1], VECTOR))
 def fill_normals(state, out):
     """Standard normals into `out` (n,), n a multiple of BLOCK; `state` (4, LANES) advances by n / LANES draws a lane.
 
@@ -234,7 +246,7 @@ _RUN = types.Tuple((int64, int64, int64))(
 )  # fmt: skip
 
 
-@njit(_RUN, cache=True, nogil=True, error_model="numpy")
+@_kernel(_RUN)
 def run_sgd(
     law, g, theta, U, w, state, step, batch, n_extra, t0, t1, threshold, stop_mask, record_times, next_record,
     overlaps, escapes,

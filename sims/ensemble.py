@@ -3,33 +3,14 @@
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-from numpy.random import SeedSequence
 from tqdm import tqdm
 
-from sims.sgd import OnlineSGD, Replica, time_grid
+from sims.sgd import OnlineSGD, Replica
 from theory.errors import require
-from theory.results import EscapeTimes, Trajectory
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """What the finished replicas measured; ``replicas`` are their numbers, ``interrupted`` if some were given up."""
-
-    trajectory: Trajectory
-    escapes: EscapeTimes
-    replicas: tuple[int, ...]
-    interrupted: bool
-    seconds: float
-    samples: int
-
-
-def replica_seed(seed: int, replica: int) -> SeedSequence:
-    """The child of ``seed`` for one replica, the same whether it is run alone or among others."""
-    return SeedSequence(seed, spawn_key=(replica,))
+from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed, time_grid
 
 
 def run_ensemble(

@@ -128,11 +128,5 @@ class OnlineSGD:
                 return Replica(times[:record], overlaps[:record], escapes, t)
 
 
-def time_grid(samples: int, n_log: int = 120, n_linear: int = 120) -> NDArray[np.int64]:
-    """0, then increasing sample counts evenly spaced in log time and in time, the last one ``samples``."""
-    points = [np.zeros(1), np.geomspace(1, samples, n_log).round(), np.linspace(0, samples, n_linear).round()]
-    return np.unique(np.concatenate(points).astype(np.int64))
-
-
 def _stream(seed: SeedSequence, purpose: int) -> SeedSequence:
     return SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, purpose))

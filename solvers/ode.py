@@ -9,17 +9,17 @@ accurate along the flow, the same drift comes from quadrature over the latents, 
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
+from solvers.fields import Field, SeriesField, exact_field
 from theory.errors import require
 from theory.lower import PolynomialMap
 from theory.population import Model, Population
-from theory.quadrature import LatentQuadrature
 from theory.results import EscapeTimes, Trajectory
 
 Array = NDArray[np.float64]
@@ -30,26 +30,6 @@ MAX_DOUBLINGS = 80
 
 class NotConvergedError(ArithmeticError):
     """The truncated series is not accurate where the flow goes; quadrature over the latents is."""
-
-
-class Field(Protocol):
-    """The two functions of α that make the drift."""
-
-    def __call__(self, alpha: Array) -> tuple[Array, float]:
-        """(∇Φ - α (α·∇Φ), V(α)): shapes (r,) and ()."""
-        ...
-
-
-@dataclass(frozen=True)
-class SeriesField:
-    """Drift from the truncated Hermite series: its SymPy polynomials, lowered once."""
-
-    population: Population
-
-    def __call__(self, alpha: Array) -> tuple[Array, float]:
-        """(∇Φ - α (α·∇Φ), V(α))."""
-        values = self.population.lowered(alpha)
-        return values[:-1], float(values[-1])
 
 
 @dataclass(frozen=True)
@@ -166,10 +146,10 @@ class PopulationODE:
 
     def _parts(self, alpha: Array, mask: Array, rtol: float, events: list[Callable]) -> Iterator[tuple[Any, bool]]:
         """Solutions on horizons that double until the overlaps stop changing at a point that is not unstable."""
-        speed = float(np.linalg.norm(mask * self.rate(alpha))) / max(float(np.linalg.norm(alpha)), 1e-300)
-        if speed < 1e-14:
+        rate = float(np.linalg.norm(mask * self.rate(alpha)))
+        if rate < self.field.resolution:
             return
-        tau, horizon = 0.0, 10 / speed
+        tau, horizon = 0.0, 10 * max(float(np.linalg.norm(alpha)), 1e-300) / rate
         for _ in range(MAX_DOUBLINGS):
             part = _integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events, _outside], rtol)
             if part.status < 0 or part.t_events[-1].size:
@@ -238,11 +218,6 @@ def best_signs(population: Population, size: float) -> Array:
     signs = np.array(np.meshgrid(*[[1, -1]] * r, indexing="ij")).reshape(r, -1).T
     objective = PolynomialMap.from_polys([population.objective])
     return size * signs[int(np.argmax([objective(size * s)[0] for s in signs]))]
-
-
-def exact_field(model: Model) -> Field:
-    """Drift by quadrature over the latents, with nodes enough for 1e-7 at a quarter of the cost of its full accuracy."""
-    return LatentQuadrature(model, n_nodes=64)
 
 
 def settle(population: Population, dim: float, lr: float, start: Array, active: Array | None = None) -> Array:

@@ -183,4 +183,5 @@ def latex_document(model: Model) -> str:
     import sympy as sp
 
     lines = [f"% {sp.latex(s)} = {float(v):.6g}" for s, v in sorted(values.items(), key=lambda item: str(item[0]))]
-    return "\n".join([text, f"% {model.describe()}", *lines])
+    legend = "% kappa_kj = E[He_k(eta) He_j(nu)]; v_nk = E[f_n(z) He_k(z)] with g^2 = sum_n y^n f_n(s)"
+    return "\n".join([text, f"% {model.describe()}", legend, *lines])

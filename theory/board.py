@@ -5,6 +5,7 @@ from collections.abc import Callable
 import sympy as sp
 
 LEADING_DEGREES = 2
+NAMES = {sp.Symbol("corr", real=True): r"\mathrm{corr}"}
 
 
 def leading_terms(poly: sp.Poly, n_degrees: int = LEADING_DEGREES) -> tuple[list[tuple[sp.Expr, sp.Expr]], int | None]:
@@ -43,7 +44,8 @@ def polynomial_latex(poly: sp.Poly) -> str:
     """LaTeX with the coefficients as they are, numbers to four digits."""
 
     def show(c: sp.Expr, m: sp.Expr) -> str:
-        coefficient = sp.latex(sp.N(c, 4) if c.is_number else sp.factor_terms(c), mul_symbol="\\,")
+        shown = sp.N(c, 4) if c.is_number else sp.factor_terms(c)
+        coefficient = sp.latex(shown, mul_symbol="\\,", symbol_names=NAMES)
         if sp.sympify(c, strict=True).is_Add:
             coefficient = rf"\left({coefficient}\right)"
         return coefficient if m == 1 else rf"{coefficient}\,{sp.latex(m)}"

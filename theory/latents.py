@@ -11,6 +11,7 @@ from math import factorial, inf, sqrt
 from typing import Protocol
 
 import numpy as np
+import sympy as sp
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
@@ -134,6 +135,10 @@ class Coupling(Protocol):
         """ρ̃ for which E[λν] = corr. Raises InputError if that cannot be reached."""
         ...
 
+    def symbolic_strength(self, corr: sp.Symbol, slope: sp.Expr) -> sp.Expr:
+        """ρ̃ in symbols, given corr and slope = E[η ν(η)]."""
+        ...
+
 
 @dataclass(frozen=True)
 class GaussianCopula:
@@ -163,6 +168,10 @@ class GaussianCopula:
             )
         return max(-1.0, min(1.0, corr / largest))
 
+    def symbolic_strength(self, corr: sp.Symbol, slope: sp.Expr) -> sp.Expr:
+        """ρ̃ = corr / E[η ν(η)]."""
+        return corr / slope
+
 
 @dataclass(frozen=True)
 class EvenCoupling:
@@ -180,3 +189,7 @@ class EvenCoupling:
         """Always 1: the dependence has no free strength, and corr must be 0."""
         require(corr == 0, "corr", corr, "0 with coupling even (E[λν] = 0 by symmetry)", "use coupling copula")
         return 1.0
+
+    def symbolic_strength(self, corr: sp.Symbol, slope: sp.Expr) -> sp.Expr:  # noqa: ARG002 - the same for all
+        """ρ̃ = 1."""
+        return sp.Integer(1)

@@ -136,6 +136,11 @@ class Population:
                     rows[a][b] += alpha[a] * alpha[b] * square - alpha[a] * linear[b] - alpha[b] * linear[a]
         return rows
 
+    @cached_property
+    def lowered_diffusion(self) -> PolynomialMap:
+        """D, row by row, as one numeric map α (r,) -> (r²,)."""
+        return PolynomialMap.from_polys([entry for row in self.diffusion for entry in row])
+
     def drift_text(self, spike: str) -> str:
         """The leading orders of one component of the drift in plain text, per sample."""
         a = self.model.spikes.index(spike)

@@ -24,10 +24,12 @@ class LatentQuadrature:
     """Φ, its spherical gradient and V at numerical overlaps α, shape (r,), |α| <= 1.
 
     ``n_nodes`` in s are shared by the panels between kinks: 128 give 1e-12 even for tanh with its poles at ±iπ/2.
+    Sums of numbers of order one: below ``resolution`` a flow is rounding.
     """
 
     model: Model
     n_nodes: int = 128
+    resolution: float = 1e-14
 
     @cached_property
     def _mixture(self) -> Mixture:
@@ -55,6 +57,12 @@ class LatentQuadrature:
         """V(α) = E[g²]."""
         law = self._given(alpha)
         return sum(law.mean(f, n)[0] for n, f in self.model.learner.slope_squared.items())
+
+    def diffusion(self, alpha: Array) -> Array:
+        """D(α) = E[g² (ξ - s α)(ξ - s α)ᵀ] minus the squared mean, shape (r, r)."""
+        law, mean = self._given(alpha), self.flow(alpha)
+        parts = [law.mean_with_squares(f, n) for n, f in self.model.learner.slope_squared.items()]
+        return np.sum(parts, axis=0) - np.outer(mean, mean)
 
 
 def tail_bound(population: Population, alpha: Array) -> float:
@@ -120,6 +128,21 @@ class _Preactivation:
         projection = m * plain[:, None] + self.alpha * c * (slope / self.std_s)[:, None]
         radial = self.mean_s * plain + self.std_s * slope
         return self._label(power) @ (projection - radial[:, None] * self.alpha)
+
+    def mean_with_squares(self, h: ScalarFunction, power: int) -> Array:
+        """E[y^power h(s) (ξ - s α)(ξ - s α)ᵀ], shape (r, r).
+
+        Given q and s = μ + τ z the vector is Gaussian: mean a + b z with a = m - α μ, b = α (c - τ²)/τ, and covariance
+        diag(c) - (α c)(α c)ᵀ/τ².
+        """
+        z, w = self._grid(h.kinks)
+        values = w * h.evaluate(self.mean_s[:, None] + self.std_s[:, None] * z)
+        plain, once, twice = (self._label(power) * (values * z**k).sum(axis=1) for k in range(3))
+        m, c, tau = self.mixture.mean, self.mixture.variance, self.std_s[:, None]
+        a, b, shared = m - self.alpha * self.mean_s[:, None], self.alpha * (c - tau**2) / tau, self.alpha * c / tau
+        cross = (a.T * once) @ b
+        squares = (a.T * plain) @ a + cross + cross.T + (b.T * twice) @ b
+        return np.diag(plain @ c) - (shared.T * plain) @ shared + squares
 
     def hermite_moments(self, power: int, order: int) -> Array:
         """E[y^power He_k(s)]/√k!, k = 0 … order: given q, p_{k+1} = (μ p_k + √k (τ²-1) p_{k-1})/√(k+1)."""

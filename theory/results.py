@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -65,6 +66,29 @@ class EscapeTimes:
         )
         low, high = np.clip(result.confidence_interval, 0, len(times) - 1)
         return float(ranks[int(np.floor(low))]), float(ranks[int(np.ceil(high))])
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What the finished replicas measured; ``replicas`` are their numbers, ``interrupted`` if some were given up."""
+
+    trajectory: Trajectory
+    escapes: EscapeTimes
+    replicas: tuple[int, ...]
+    interrupted: bool
+    seconds: float
+    samples: int
+
+
+def replica_seed(seed: int, replica: int) -> SeedSequence:
+    """The child of ``seed`` for one replica, the same whether it is run alone or among others."""
+    return SeedSequence(seed, spawn_key=(replica,))
+
+
+def time_grid(samples: int, n_log: int = 120, n_linear: int = 120) -> NDArray[np.int64]:
+    """0, then increasing sample counts evenly spaced in log time and in time, the last one ``samples``."""
+    points = [np.zeros(1), np.geomspace(1, samples, n_log).round(), np.linspace(0, samples, n_linear).round()]
+    return np.unique(np.concatenate(points).astype(np.int64))
 
 
 def censored_quantile(times: Array, q: float) -> float:

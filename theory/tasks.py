@@ -25,6 +25,7 @@ from theory.latents import Coupling, GaussianCopula, Latent, gauss
 from theory.laws import Law, Mixture, Parameters
 
 MAX_DEGREE = 64
+CORR = sp.Symbol("corr", real=True)
 RADEMACHER, COPULA = gauss(4), GaussianCopula()
 
 
@@ -83,7 +84,7 @@ class MixedCumulant:
         return self.coupling.strength(self.latent, self.corr) if both else 0.0
 
     def symbols(self) -> Parameters:
-        """√β_m, √β_u, s_v, ρ̃ and κ_{kj} = E[He_k(η) He_j(ν)] as symbols, without those that vanish for this latent."""
+        """√β_m, √β_u, s_v, corr and κ_{kj} = E[He_k(η) He_j(ν)] as symbols, without those that vanish for this latent."""
         numeric = self.numbers(MAX_DEGREE).kappa
 
         def kappa(k: int, j: int) -> sp.Expr:
@@ -92,7 +93,8 @@ class MixedCumulant:
             return sp.Symbol(f"kappa_{k}_{j}")
 
         beta_m, beta_u = _positive("beta_m"), _positive("beta_u")
-        return Parameters(m=sp.sqrt(beta_m), u=sp.sqrt(beta_u), v=_positive("s_v"), rho=sp.Symbol("rho"), kappa=kappa)
+        rho = self.coupling.symbolic_strength(CORR, kappa(1, 1))
+        return Parameters(m=sp.sqrt(beta_m), u=sp.sqrt(beta_u), v=_positive("s_v"), rho=rho, kappa=kappa)
 
     def numbers(self, order: int) -> Parameters:
         """The same with floats."""
@@ -106,12 +108,12 @@ class MixedCumulant:
         )
 
     def definitions(self) -> dict[sp.Symbol, sp.Expr | float]:
-        """β's, s_v = √(β_v/(1+β_v)) and ρ̃ = corr/κ_11."""
+        """β's, s_v = √(β_v/(1+β_v)) and corr."""
         return {
             _positive("s_v"): sqrt(self.beta_v / (1 + self.beta_v)),
             _positive("beta_m"): self.beta_m,
             _positive("beta_u"): self.beta_u,
-            sp.Symbol("rho"): self.strength,
+            CORR: self.corr,
         }
 
     def planted_moment(self, index: MultiIndex, par: Parameters) -> sp.Expr | float:

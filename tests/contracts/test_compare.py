@@ -12,11 +12,11 @@ import pytest
 from numpy.random import SeedSequence
 
 from sims.compare import main
-from sims.ensemble import replica_seed, run_ensemble
-from sims.sgd import DivergedError, OnlineSGD, time_grid
+from sims.ensemble import run_ensemble
+from sims.sgd import DivergedError, OnlineSGD
 from tests.conftest import model_of
 from theory.errors import InputError
-from theory.results import EscapeTimes, censored_quantile
+from theory.results import EscapeTimes, censored_quantile, replica_seed, time_grid
 from theory.tasks import MixedCumulant
 
 FAST = ("--p", "4", "--corr", "0.5", "--dim", "100", "--runs", "8", "--seed", "0", "--quiet")

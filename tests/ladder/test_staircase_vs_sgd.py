@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.random import SeedSequence
 
-from sims.ensemble import replica_seed
 from sims.sgd import OnlineSGD
 from solvers.prediction import predict
 from tests.conftest import SEED, model_of, teacher
 from theory.activations import hermite_mixture, relu
 from theory.latents import EvenCoupling, gauss, radau
+from theory.results import replica_seed
 from theory.tasks import MixedCumulant, spiked_cumulant
 
 RUNS, DIM = 12, 300

@@ -19,9 +19,11 @@ print(repr(float(np.abs(out).sum())), sum(_kernels.fill_normals.stats.cache_hits
 """
 
 
-def run(folder: Path) -> tuple[float, int]:
+def run(folder: Path, before: str = "") -> tuple[float, int]:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(folder)}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", before + SCRIPT], capture_output=True, text=True, env=environment, check=True
+    )
     value, hits = done.stdout.split()
     return float(value), int(hits)
 
@@ -38,6 +40,12 @@ def test_editing_a_jitted_helper_changes_the_result(tmp_path):
     copy.write_text(text.replace(HELPER, HELPER.replace("r = ", "r = 3.0 * ")))
     edited, _ = run(tmp_path)
     assert abs(edited / first - 3.0) < 1e-12
+
+
+def test_kernels_compile_where_nothing_can_be_written(tmp_path):
+    shutil.copy(kernels.__file__, tmp_path / "_kernels.py")
+    nowhere = "from numba.core.caching import CacheImpl\nCacheImpl._locator_classes = []\n"
+    assert run(tmp_path, nowhere)[1] == 0
 
 
 def test_every_jitted_function_lives_in_one_file():

@@ -38,6 +38,21 @@ def test_series_vs_quadrature(task, activation, loss):
         assert variance(alpha)[0] == pytest.approx(exact.variance(alpha), abs=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("task", "activation", "loss"),
+    [("mcm_corr", "relu", "correlation"), ("mcm_corr", "tanh", "squared"), ("mcm_p3", "hermite", "squared"),
+     ("mcm_even", "softplus", "correlation"), ("teacher", "relu_bias", "squared"), ("mcm_mean_p6", "erf", "correlation")],
+)  # fmt: skip
+def test_diffusion_series_vs_quadrature(task, activation, loss):
+    """D(α) by the two ways, to 1e-7 at order 40 and |α| = 0.4 (three spikes: order 14 at 0.2)."""
+    model = model_of(TASKS[task], ACTIVATIONS[activation], LOSSES[loss])
+    order, size = (40, 0.4) if len(model.spikes) < 3 else (14, 0.2)
+    population, exact = Population(model, order), LatentQuadrature(model)
+    for alpha in points(model.task, size):
+        r = len(alpha)
+        np.testing.assert_allclose(population.lowered_diffusion(alpha).reshape(r, r), exact.diffusion(alpha), atol=1e-7)
+
+
 def test_drift_of_the_hand_calculation():
     """p = 4, Rademacher, ReLU, β_v = 10, v alone: Φ' = 0.05495 α³ + O(α⁵), and the exact form of its coefficient."""
     population = Population(model_of(spiked_cumulant(gauss(4))), 6)
