@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from theory.hermite import multi_indices
+from theory.lower import PolynomialMap
 from theory.population import Model, Population
 from theory.quadrature import LatentQuadrature
 
@@ -46,10 +48,50 @@ class SeriesField:
 
     def diffusion(self, alpha: Array) -> Array:
         """D(α), shape (r, r)."""
-        r = len(alpha)
-        return self.population.lowered_diffusion(alpha).reshape(r, r)
+        r, values = len(alpha), self.population.lowered_step(alpha)
+        return values[r + 1 :].reshape(r, r) - np.outer(values[:r], values[:r])
 
 
 def exact_field(model: Model) -> Field:
     """Drift by quadrature over the latents, with nodes enough for 1e-7 at a quarter of the cost of its full accuracy."""
     return LatentQuadrature(model, n_nodes=64)
+
+
+def fitted_step(population: Population, degree: int | None = None) -> PolynomialMap:
+    """The map ``population.lowered_step`` by least squares on quadrature, for models whose series diverges in the ball.
+
+    Coefficients up to the degree of the task's signal are those of the series, which are exact: near α = 0 the drift must
+    keep its relative accuracy. The others are fitted on Chebyshev radii times directions.
+    """
+    r, series = len(population.model.spikes), population.lowered_step
+    degree = degree or {1: 40, 2: 28}.get(r, 12)
+    known = {tuple(e): c for e, c in zip(series.exponents.tolist(), series.coefficients.T, strict=True)}
+    exact = population.model.task.signal_order
+    exponents = np.array([index for k in range(degree + 1) for index in multi_indices(r, k)])
+    low = exponents.sum(axis=1) <= exact
+    coefficients = np.zeros((len(exponents), len(series.coefficients)))
+    coefficients[low] = [known.get(tuple(e), np.zeros(len(series.coefficients))) for e in exponents[low].tolist()]
+    points = _ball_points(r, degree)
+    monomials = np.prod(points[:, None, :] ** exponents, axis=2)
+    targets = np.array([_step_values(exact_field(population.model), alpha) for alpha in points])
+    rest = np.linalg.lstsq(monomials[:, ~low], targets - monomials[:, low] @ coefficients[low], rcond=1e-12)[0]
+    coefficients[~low] = rest
+    return PolynomialMap(exponents, coefficients.T)
+
+
+def _step_values(field: Field, alpha: Array) -> Array:
+    flow, variance = field(alpha)
+    return np.concatenate([flow, [variance], (field.diffusion(alpha) + np.outer(flow, flow)).ravel()])
+
+
+def _ball_points(r: int, degree: int) -> Array:
+    radii = np.cos(np.pi * (2 * np.arange(degree + 1) + 1) / (4 * degree + 4))
+    if r == 1:
+        return np.concatenate([radii, -radii])[:, None]
+    if r == 2:
+        angle = 2 * np.pi * np.arange(2 * degree + 3) / (2 * degree + 3)
+        directions = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    else:
+        directions = np.random.default_rng(0).standard_normal((12 * degree ** (r - 1) // degree, r))
+        directions /= np.linalg.norm(directions, axis=1)[:, None]
+    return (radii[:, None, None] * directions).reshape(-1, r)

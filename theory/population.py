@@ -118,14 +118,14 @@ class Population:
         )
 
     @cached_property
-    def diffusion(self) -> list[list[sp.Poly]]:
-        """D(α) with Cov(Δα) = (δ/d)² D: E[g² (ξ - sα)(ξ - sα)ᵀ] minus the squared mean. A matrix of ``Poly``.
+    def second_moment(self) -> list[list[sp.Poly]]:
+        """E[g² (ξ - sα)(ξ - sα)ᵀ], a matrix of ``Poly``.
 
         E[G (ξ_a - sα_a)(ξ_b - sα_b)] is expanded into E[G ξ_a ξ_b], E[sG ξ_a] and E[s²G]; ξ He_i = He_{i+1} + i He_{i-1}.
         """
-        r, mean = len(self.overlaps), self.spherical_gradient
+        r = len(self.overlaps)
         alpha = [self._poly(a) for a in self.overlaps]
-        rows = [[-mean[a] * mean[b] for b in range(r)] for a in range(r)]
+        rows = [[self._zero] * r for _ in range(r)]
         for n, f in self.model.learner.slope_squared.items():
             plain, once, twice = (_times_z(f, m) for m in range(3))
             square = self._series(twice, n, f"w{n}")
@@ -137,9 +137,16 @@ class Population:
         return rows
 
     @cached_property
-    def lowered_diffusion(self) -> PolynomialMap:
-        """D, row by row, as one numeric map α (r,) -> (r²,)."""
-        return PolynomialMap.from_polys([entry for row in self.diffusion for entry in row])
+    def diffusion(self) -> list[list[sp.Poly]]:
+        """D(α) with Cov(Δα) = (δ/d)² D: ``second_moment`` minus the squared mean step. A matrix of ``Poly``."""
+        mean = self.spherical_gradient
+        return [[entry - mean[a] * mean[b] for b, entry in enumerate(row)] for a, row in enumerate(self.second_moment)]
+
+    @cached_property
+    def lowered_step(self) -> PolynomialMap:
+        """Mean and variance of a step as one numeric map: spherical gradient (r), V, ``second_moment`` row by row (r²)."""
+        moments = [entry for row in self.second_moment for entry in row]
+        return PolynomialMap.from_polys([*self.spherical_gradient, self.variance, *moments])
 
     def drift_text(self, spike: str) -> str:
         """The leading orders of one component of the drift in plain text, per sample."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
+from solvers.fields import SeriesField
 from tests.conftest import ACTIVATIONS, LOSSES, TASKS, model_of
 from theory.activations import erf, relu, tanh
 from theory.errors import InputError
@@ -47,10 +48,9 @@ def test_diffusion_series_vs_quadrature(task, activation, loss):
     """D(α) by the two ways, to 1e-7 at order 40 and |α| = 0.4 (three spikes: order 14 at 0.2)."""
     model = model_of(TASKS[task], ACTIVATIONS[activation], LOSSES[loss])
     order, size = (40, 0.4) if len(model.spikes) < 3 else (14, 0.2)
-    population, exact = Population(model, order), LatentQuadrature(model)
+    series, exact = SeriesField(Population(model, order)), LatentQuadrature(model)
     for alpha in points(model.task, size):
-        r = len(alpha)
-        np.testing.assert_allclose(population.lowered_diffusion(alpha).reshape(r, r), exact.diffusion(alpha), atol=1e-7)
+        np.testing.assert_allclose(series.diffusion(alpha), exact.diffusion(alpha), atol=1e-7)
 
 
 def test_drift_of_the_hand_calculation():

@@ -1,0 +1,181 @@
+"""Compiled loop of the overlap diffusion: adaptive stochastic Heun steps, thresholds crossed by Brownian bridges.
+
+In τ = δ t/d:  dα = [F(α) - (δ/2) V(α) α] dτ + √(δ/d) D(α)^½ dB, with F, V and D + F Fᵀ polynomials in the overlaps.
+Numbers only; every jitted helper of `run_sde` lives in this file (Numba's cache knows only the file of the caller).
+"""
+
+import numpy as np
+from numba import njit
+
+
+def _kernel(function):
+    """Cache on disk; compile anew in each process where no folder can be written."""
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:
+        return njit(nogil=True, error_model="numpy")(function)
+
+
+@njit(error_model="numpy")
+def _evaluate(exponents, coefficients, alpha, powers, out):
+    """Polynomials out = coefficientsᵀ (n_out, n_monomials) · α^exponents (n_monomials, r)."""
+    r = alpha.size
+    for a in range(r):
+        powers[a, 0] = 1.0
+        for k in range(1, powers.shape[1]):
+            powers[a, k] = powers[a, k - 1] * alpha[a]
+    for j in range(out.size):
+        out[j] = 0.0
+    for i in range(exponents.shape[0]):
+        monomial = powers[0, exponents[i, 0]]
+        for a in range(1, r):
+            monomial *= powers[a, exponents[i, a]]
+        for j in range(out.size):
+            out[j] += coefficients[i, j] * monomial
+
+
+@njit(error_model="numpy")
+def _drift(values, alpha, lr, out):
+    """F - (δ/2) V α."""
+    for a in range(alpha.size):
+        out[a] = values[a] - 0.5 * lr * values[alpha.size] * alpha[a]
+
+
+@njit(error_model="numpy")
+def _cholesky(values, r, lower):
+    """Lower triangle of D = second moment - F Fᵀ; a pivot that rounding or a truncated series made negative is zero."""
+    for a in range(r):
+        for b in range(a + 1):
+            total = values[r + 1 + a * r + b] - values[a] * values[b]
+            for c in range(b):
+                total -= lower[a, c] * lower[b, c]
+            if a == b:
+                lower[a, a] = np.sqrt(max(total, 0.0))
+            else:
+                lower[a, b] = total / lower[b, b] if lower[b, b] > 0.0 else 0.0
+
+
+@njit(error_model="numpy")
+def _rate(values, alpha, lr, noise, floor, stiffness):
+    """Inverse time on which drift or noise changes the overlaps by their own size (not below `floor` ~ d^-1/2).
+
+    `stiffness` holds a Lipschitz constant of F on shells, evenly spaced in log |α| from the floor to 1.
+    """
+    r = alpha.size
+    size, spread = 0.0, 0.0
+    for a in range(r):
+        size += alpha[a] ** 2
+        spread += values[r + 1 + a * r + a]
+    size = max(np.sqrt(size), floor)
+    shell = min(int(stiffness.size * (1.0 - np.log(size) / np.log(floor))), stiffness.size - 1)
+    return stiffness[shell] + 0.5 * lr * values[r] + noise**2 * spread / size**2
+
+
+@njit(error_model="numpy")
+def _bridge(rng, gap, gap_end, variance):
+    """Share of the step after which a Brownian bridge first gains `gap`, ending `gap_end` below the level; -1: never.
+
+    It crosses for sure if gap_end <= 0, otherwise with probability exp(-2 gap gap_end/variance). Given that, u/(1 - u)
+    of the share u is inverse Gaussian with mean gap/|gap_end| and shape gap²/variance.
+    """
+    if gap_end > 0.0 and (variance == 0.0 or rng.random() >= np.exp(-2.0 * gap * gap_end / variance)):
+        return -1.0
+    beyond = abs(gap_end)
+    if variance < 1e-10 * gap * gap:
+        return gap / (gap + beyond)
+    shape = gap * gap / variance
+    if beyond < 1e-12 * gap:
+        odds = shape / max(rng.standard_normal() ** 2, 1e-300)
+    else:
+        odds = rng.wald(gap / beyond, shape)
+    return odds / (1.0 + odds)
+
+
+@njit(error_model="numpy")
+def _cross(rng, before, after, variance, threshold, far):
+    """Share of the step at which |α_k| first reaches the threshold, or -1. Levels more than `far` deviations off are out."""
+    first = -1.0
+    for sign in (1.0, -1.0):
+        gap, gap_end = threshold - sign * before, threshold - sign * after
+        if gap_end > 0.0 and gap * gap_end > far * variance:
+            continue
+        share = _bridge(rng, gap, gap_end, variance)
+        if share >= 0.0 and (first < 0.0 or share < first):
+            first = share
+    return first
+
+
+@_kernel
+def run_sde(
+    rng, exponents, coefficients, stiffness, lr, noise, floor, tolerance, alpha, end, threshold, stop_mask, record, overlaps,
+    escapes,
+):  # fmt: skip
+    """One trajectory from overlaps `alpha` (r,), which advance in place, to τ = `end`; returns the number of steps.
+
+    Heun in the drift with the noise of the step's beginning; step = tolerance / rate. `noise` = √(δ/d). `record` (n,) are
+    sorted times τ at which the overlaps go to `overlaps` (n, r); `escapes` (r,) gets the first crossing of the threshold in
+    τ (inf before). The run ends when every spike in `stop_mask` has escaped, if there is one.
+    """
+    r, n_out = alpha.size, coefficients.shape[1]
+    powers = np.empty((r, exponents.max() + 1))
+    values, ahead_values = np.empty(n_out), np.empty(n_out)
+    drift, ahead_drift, kick, ahead, lower = np.empty(r), np.empty(r), np.empty(r), np.empty(r), np.zeros((r, r))
+    tau, steps, next_record = 0.0, 0, 0
+    for a in range(r):
+        if abs(alpha[a]) >= threshold:
+            escapes[a] = min(escapes[a], 0.0)
+    while True:
+        while next_record < record.size and record[next_record] <= tau:
+            for a in range(r):
+                overlaps[next_record, a] = alpha[a]
+            next_record += 1
+        asked, waiting = False, False
+        for a in range(r):
+            if stop_mask[a]:
+                asked = True
+                waiting |= escapes[a] == np.inf
+        if tau >= end or (asked and not waiting):
+            return steps
+        _evaluate(exponents, coefficients, alpha, powers, values)
+        limit = record[next_record] if next_record < record.size else end
+        h = tolerance / _rate(values, alpha, lr, noise, floor, stiffness)
+        finish = h >= limit - tau
+        h = min(h, limit - tau)
+        _drift(values, alpha, lr, drift)
+        _cholesky(values, r, lower)
+        scale = noise * np.sqrt(h)
+        for a in range(r):
+            kick[a] = rng.standard_normal()
+        for a in range(r - 1, -1, -1):
+            total = 0.0
+            for b in range(a + 1):
+                total += lower[a, b] * kick[b]
+            kick[a] = scale * total
+        for a in range(r):
+            ahead[a] = alpha[a] + h * drift[a] + kick[a]
+        _stay(ahead)
+        _evaluate(exponents, coefficients, ahead, powers, ahead_values)
+        _drift(ahead_values, ahead, lr, ahead_drift)
+        for a in range(r):
+            ahead[a] = alpha[a] + 0.5 * h * (drift[a] + ahead_drift[a]) + kick[a]
+        _stay(ahead)
+        for a in range(r):
+            if escapes[a] == np.inf:
+                spread = values[r + 1 + a * r + a] - values[a] * values[a]
+                share = _cross(rng, alpha[a], ahead[a], scale * scale * max(spread, 0.0), threshold, 30.0)
+                if share >= 0.0:
+                    escapes[a] = tau + share * h
+            alpha[a] = ahead[a]
+        tau = limit if finish else tau + h
+        steps += 1
+
+
+@njit(error_model="numpy")
+def _stay(alpha):
+    """Back onto the sphere along the radius where a step left the ball."""
+    size = 0.0
+    for a in range(alpha.size):
+        size += alpha[a] ** 2
+    if size > 1.0:
+        for a in range(alpha.size):
+            alpha[a] /= np.sqrt(size)
