@@ -5,15 +5,11 @@ Numbers only; every jitted helper of `run_sde` lives in this file (Numba's cache
 """
 
 import numpy as np
-from numba import njit
+from numba import boolean, float64, int64, njit, types
 
+from theory.jit import kernel
 
-def _kernel(function):
-    """Cache on disk; compile anew in each process where no folder can be written."""
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:
-        return njit(nogil=True, error_model="numpy")(function)
+MATRIX, VECTOR = float64[:, ::1], float64[::1]
 
 
 @njit(error_model="numpy")
@@ -84,10 +80,8 @@ def _bridge(rng, gap, gap_end, variance):
     if variance < 1e-10 * gap * gap:
         return gap / (gap + beyond)
     shape = gap * gap / variance
-    if beyond < 1e-12 * gap:
-        odds = shape / max(rng.standard_normal() ** 2, 1e-300)
-    else:
-        odds = rng.wald(gap / beyond, shape)
+    tangent = beyond < 1e-12 * gap  # the mean is infinite: a Lévy law
+    odds = shape / max(rng.standard_normal() ** 2, 1e-300) if tangent else rng.wald(gap / beyond, shape)
     return odds / (1.0 + odds)
 
 
@@ -105,71 +99,6 @@ def _cross(rng, before, after, variance, threshold, far):
     return first
 
 
-@_kernel
-def run_sde(
-    rng, exponents, coefficients, stiffness, lr, noise, floor, tolerance, alpha, end, threshold, stop_mask, record, overlaps,
-    escapes,
-):  # fmt: skip
-    """One trajectory from overlaps `alpha` (r,), which advance in place, to τ = `end`; returns the number of steps.
-
-    Heun in the drift with the noise of the step's beginning; step = tolerance / rate. `noise` = √(δ/d). `record` (n,) are
-    sorted times τ at which the overlaps go to `overlaps` (n, r); `escapes` (r,) gets the first crossing of the threshold in
-    τ (inf before). The run ends when every spike in `stop_mask` has escaped, if there is one.
-    """
-    r, n_out = alpha.size, coefficients.shape[1]
-    powers = np.empty((r, exponents.max() + 1))
-    values, ahead_values = np.empty(n_out), np.empty(n_out)
-    drift, ahead_drift, kick, ahead, lower = np.empty(r), np.empty(r), np.empty(r), np.empty(r), np.zeros((r, r))
-    tau, steps, next_record = 0.0, 0, 0
-    for a in range(r):
-        if abs(alpha[a]) >= threshold:
-            escapes[a] = min(escapes[a], 0.0)
-    while True:
-        while next_record < record.size and record[next_record] <= tau:
-            for a in range(r):
-                overlaps[next_record, a] = alpha[a]
-            next_record += 1
-        asked, waiting = False, False
-        for a in range(r):
-            if stop_mask[a]:
-                asked = True
-                waiting |= escapes[a] == np.inf
-        if tau >= end or (asked and not waiting):
-            return steps
-        _evaluate(exponents, coefficients, alpha, powers, values)
-        limit = record[next_record] if next_record < record.size else end
-        h = tolerance / _rate(values, alpha, lr, noise, floor, stiffness)
-        finish = h >= limit - tau
-        h = min(h, limit - tau)
-        _drift(values, alpha, lr, drift)
-        _cholesky(values, r, lower)
-        scale = noise * np.sqrt(h)
-        for a in range(r):
-            kick[a] = rng.standard_normal()
-        for a in range(r - 1, -1, -1):
-            total = 0.0
-            for b in range(a + 1):
-                total += lower[a, b] * kick[b]
-            kick[a] = scale * total
-        for a in range(r):
-            ahead[a] = alpha[a] + h * drift[a] + kick[a]
-        _stay(ahead)
-        _evaluate(exponents, coefficients, ahead, powers, ahead_values)
-        _drift(ahead_values, ahead, lr, ahead_drift)
-        for a in range(r):
-            ahead[a] = alpha[a] + 0.5 * h * (drift[a] + ahead_drift[a]) + kick[a]
-        _stay(ahead)
-        for a in range(r):
-            if escapes[a] == np.inf:
-                spread = values[r + 1 + a * r + a] - values[a] * values[a]
-                share = _cross(rng, alpha[a], ahead[a], scale * scale * max(spread, 0.0), threshold, 30.0)
-                if share >= 0.0:
-                    escapes[a] = tau + share * h
-            alpha[a] = ahead[a]
-        tau = limit if finish else tau + h
-        steps += 1
-
-
 @njit(error_model="numpy")
 def _stay(alpha):
     """Back onto the sphere along the radius where a step left the ball."""
@@ -179,3 +108,85 @@ def _stay(alpha):
     if size > 1.0:
         for a in range(alpha.size):
             alpha[a] /= np.sqrt(size)
+
+
+@njit(error_model="numpy")
+def _heun(rng, exponents, coefficients, powers, lr, noise, h, alpha, values, lower, kick, ahead):
+    """One step of length h from `alpha`, where the polynomials have `values`, to `ahead` (r,)."""
+    r = alpha.size
+    slope, slope_ahead, values_ahead = np.empty(r), np.empty(r), np.empty(values.size)
+    _drift(values, alpha, lr, slope)
+    _cholesky(values, r, lower)
+    for a in range(r):
+        kick[a] = rng.standard_normal()
+    for a in range(r - 1, -1, -1):
+        total = 0.0
+        for b in range(a + 1):
+            total += lower[a, b] * kick[b]
+        kick[a] = noise * np.sqrt(h) * total
+    for a in range(r):
+        ahead[a] = alpha[a] + h * slope[a] + kick[a]
+    _stay(ahead)
+    _evaluate(exponents, coefficients, ahead, powers, values_ahead)
+    _drift(values_ahead, ahead, lr, slope_ahead)
+    for a in range(r):
+        ahead[a] = alpha[a] + 0.5 * h * (slope[a] + slope_ahead[a]) + kick[a]
+    _stay(ahead)
+
+
+@njit(error_model="numpy")
+def _waiting(escapes, stop_mask):
+    """Whether a spike that was asked for has not escaped, or none was asked for."""
+    asked, waiting = False, False
+    for a in range(escapes.size):
+        asked |= stop_mask[a]
+        waiting |= stop_mask[a] and escapes[a] == np.inf
+    return waiting or not asked
+
+
+_RUN = int64(
+    types.npy_rng, int64[:, ::1], MATRIX, VECTOR, float64, float64, float64, float64, VECTOR, float64, float64,
+    boolean[::1], VECTOR, MATRIX, VECTOR,
+)  # fmt: skip
+
+
+@kernel(_RUN)
+def run_sde(
+    rng, exponents, coefficients, stiffness, lr, noise, floor, tolerance, alpha, end, threshold, stop_mask, record,
+    overlaps, escapes,
+):  # fmt: skip
+    """One trajectory from overlaps `alpha` (r,), which advance in place, to τ = `end`; returns the number of steps.
+
+    Heun in the drift with the noise of the step's beginning; step = tolerance / rate. `noise` = √(δ/d). `record` (n,) are
+    sorted times τ at which the overlaps go to `overlaps` (n, r); `escapes` (r,) gets the first crossing of the threshold in
+    τ (inf before). The run ends when every spike in `stop_mask` has escaped, if there is one.
+    """
+    r = alpha.size
+    powers, values = np.empty((r, exponents.max() + 1)), np.empty(coefficients.shape[1])
+    kick, ahead, lower = np.empty(r), np.empty(r), np.zeros((r, r))
+    tau, steps, next_record = 0.0, 0, 0
+    for a in range(r):
+        if abs(alpha[a]) >= threshold:
+            escapes[a] = 0.0
+    while True:
+        while next_record < record.size and record[next_record] <= tau:
+            for a in range(r):
+                overlaps[next_record, a] = alpha[a]
+            next_record += 1
+        if tau >= end or not _waiting(escapes, stop_mask):
+            return steps
+        _evaluate(exponents, coefficients, alpha, powers, values)
+        limit = record[next_record] if next_record < record.size else end
+        h = tolerance / _rate(values, alpha, lr, noise, floor, stiffness)
+        finish = h >= limit - tau
+        h = min(h, limit - tau)
+        _heun(rng, exponents, coefficients, powers, lr, noise, h, alpha, values, lower, kick, ahead)
+        for a in range(r):
+            if escapes[a] == np.inf:
+                spread = noise * noise * h * max(values[r + 1 + a * r + a] - values[a] * values[a], 0.0)
+                share = _cross(rng, alpha[a], ahead[a], spread, threshold, 30.0)
+                if share >= 0.0:
+                    escapes[a] = tau + share * h
+            alpha[a] = ahead[a]
+        tau = limit if finish else tau + h
+        steps += 1
