@@ -6,7 +6,7 @@ The step of a mini-batch is the SUM over its B samples, so the flow in samples d
 mean reduction, as in PyTorch, is the same with lr·B). The clock t counts samples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,18 +15,15 @@ import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
-from sims._kernels import DIVERGED, LANES, run_sgd
-from theory.errors import require
+from sims._kernels import DIVERGED, run_sgd
+from theory.errors import DivergedError, require
 from theory.lower import compile_gradient, compile_law
+from theory.normals import fill_normals, make_generator, stream_length
 from theory.population import Model
 
 Array = NDArray[np.float64]
 SPIKES, NOISE = 0, 1
 BLOCK_WORK = 2e8  # normals between two looks at the clock, about 0.3 s
-
-
-class DivergedError(ArithmeticError):
-    """The weights stopped being finite."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +78,14 @@ class OnlineSGD:
             w = spikes.T @ self.start + across * np.sqrt(1 - self.start @ self.start) / np.linalg.norm(across)
         return spikes, w / np.linalg.norm(w)
 
-    def noise_state(self, seed: SeedSequence) -> NDArray[np.uint64]:
-        """State of the replica's normal generators, shape (4, LANES)."""
-        words = _stream(seed, NOISE).generate_state(4 * LANES, np.uint64)
-        return np.asarray(words, dtype=np.uint64).reshape(4, LANES)
+    def noise(self, seed: SeedSequence) -> NDArray[np.uint64]:
+        """The replica's normal generators."""
+        return make_generator(_stream(seed, NOISE))
+
+    @cached_property
+    def n_normals(self) -> int:
+        """Normals drawn for one sample: the input's d, the label's, and those that fill the last block."""
+        return stream_length(self.dim + len(self.model.task.law().normals))
 
     def run(
         self,
@@ -92,38 +93,35 @@ class OnlineSGD:
         samples: int,
         threshold: float = 0.3,
         times: NDArray[np.int64] | None = None,
-        stop_when_escaped: bool = False,
+        stop_spikes: Sequence[str] = (),
         on_block: Callable[[int], bool] = lambda _: True,
     ) -> Replica | None:
         """Run one replica for ``samples`` samples; None if ``on_block`` (told of the samples done) asked to stop.
 
         The overlaps are recorded at ``times``. Escapes are exact to the sample (to the batch for B > 1). With
-        ``stop_when_escaped`` the run ends when every spike has crossed the threshold.
+        ``stop_spikes`` the run ends when every one of them has crossed the threshold.
         """
         law, gradient, theta = self._compiled
         spikes, w = self.geometry(seed)
-        state = self.noise_state(seed)
+        work = self.noise(seed)
         times = np.zeros(0, dtype=np.int64) if times is None else np.asarray(times, dtype=np.int64)
         r = len(spikes)
         overlaps, escapes = np.full((len(times), r), np.nan), np.full(r, -1, dtype=np.int64)
-        stop_mask = np.full(r, stop_when_escaped)
+        stop_mask = np.array([s in stop_spikes for s in self.model.spikes])
         block = max(int(BLOCK_WORK / self.dim) // self.batch, 1) * self.batch
-        n_normals = len(self.model.task.law().normals)
         t, record = 0, 0
         while True:
             until = min(t + block, samples)
             reached, record, status = run_sgd(
-                law, gradient, theta, spikes, w, state, self.lr / self.dim, self.batch, n_normals, t, until,
-                threshold, stop_mask, times, record, overlaps, escapes,
+                fill_normals, law, gradient, theta, spikes, w, work, self.n_normals, self.lr / self.dim, self.batch, t,
+                until, threshold, stop_mask, times, record, overlaps, escapes,
             )  # fmt: skip
             if status == DIVERGED:
-                raise DivergedError(
-                    f"w is not finite after {reached} samples at lr = {self.lr:g}: lower the learning rate"
-                )
+                raise DivergedError(reached, self.lr)
             if not on_block(reached - t):
                 return None
             t = reached
-            escaped = stop_when_escaped and bool(np.all(escapes >= 0))
+            escaped = bool(np.any(stop_mask) and np.all(escapes[stop_mask] >= 0))
             if t + self.batch > samples or escaped:
                 return Replica(times[:record], overlaps[:record], escapes, t)
 

@@ -13,21 +13,34 @@ MATRIX, VECTOR = float64[:, ::1], float64[::1]
 
 
 @njit(error_model="numpy")
-def _evaluate(exponents, coefficients, alpha, powers, out):
-    """Polynomials out = coefficientsᵀ (n_out, n_monomials) · α^exponents (n_monomials, r)."""
+def _monomials(exponents, alpha, powers, out):
+    """α^exponents, exponents (r, n_monomials)."""
     r = alpha.size
     for a in range(r):
         powers[a, 0] = 1.0
         for k in range(1, powers.shape[1]):
             powers[a, k] = powers[a, k - 1] * alpha[a]
-    for j in range(out.size):
-        out[j] = 0.0
-    for i in range(exponents.shape[0]):
-        monomial = powers[0, exponents[i, 0]]
-        for a in range(1, r):
-            monomial *= powers[a, exponents[i, a]]
-        for j in range(out.size):
-            out[j] += coefficients[i, j] * monomial
+    for i in range(out.size):
+        out[i] = powers[0, exponents[0, i]]
+    for a in range(1, r):
+        for i in range(out.size):
+            out[i] *= powers[a, exponents[a, i]]
+
+
+@njit(error_model="numpy", fastmath={"contract", "reassoc"})
+def _sums(coefficients, monomials, n, out):
+    """The first n polynomials: coefficients (n_out, n_monomials) · monomials. Sums run in vector lanes."""
+    for j in range(n):
+        total = 0.0
+        for i in range(monomials.size):
+            total += coefficients[j, i] * monomials[i]
+        out[j] = total
+
+
+@njit(error_model="numpy")
+def _moment(values, r, a, b):
+    """Entry (a, b), a >= b, of the second moment, stored row by row as its lower triangle."""
+    return values[r + 1 + a * (a + 1) // 2 + b]
 
 
 @njit(error_model="numpy")
@@ -42,7 +55,7 @@ def _cholesky(values, r, lower):
     """Lower triangle of D = second moment - F Fᵀ; a pivot that rounding or a truncated series made negative is zero."""
     for a in range(r):
         for b in range(a + 1):
-            total = values[r + 1 + a * r + b] - values[a] * values[b]
+            total = _moment(values, r, a, b) - values[a] * values[b]
             for c in range(b):
                 total -= lower[a, c] * lower[b, c]
             if a == b:
@@ -61,7 +74,7 @@ def _rate(values, alpha, lr, noise, floor, stiffness):
     size, spread = 0.0, 0.0
     for a in range(r):
         size += alpha[a] ** 2
-        spread += values[r + 1 + a * r + a]
+        spread += _moment(values, r, a, a)
     size = max(np.sqrt(size), floor)
     shell = min(int(stiffness.size * (1.0 - np.log(size) / np.log(floor))), stiffness.size - 1)
     return stiffness[shell] + 0.5 * lr * values[r] + noise**2 * spread / size**2
@@ -111,7 +124,7 @@ def _stay(alpha):
 
 
 @njit(error_model="numpy")
-def _heun(rng, exponents, coefficients, powers, lr, noise, h, alpha, values, lower, kick, ahead):
+def _heun(rng, exponents, coefficients, powers, monomials, lr, noise, h, alpha, values, lower, kick, ahead):
     """One step of length h from `alpha`, where the polynomials have `values`, to `ahead` (r,)."""
     r = alpha.size
     slope, slope_ahead, values_ahead = np.empty(r), np.empty(r), np.empty(values.size)
@@ -127,7 +140,8 @@ def _heun(rng, exponents, coefficients, powers, lr, noise, h, alpha, values, low
     for a in range(r):
         ahead[a] = alpha[a] + h * slope[a] + kick[a]
     _stay(ahead)
-    _evaluate(exponents, coefficients, ahead, powers, values_ahead)
+    _monomials(exponents, ahead, powers, monomials)
+    _sums(coefficients, monomials, r + 1, values_ahead)
     _drift(values_ahead, ahead, lr, slope_ahead)
     for a in range(r):
         ahead[a] = alpha[a] + 0.5 * h * (slope[a] + slope_ahead[a]) + kick[a]
@@ -162,7 +176,8 @@ def run_sde(
     τ (inf before). The run ends when every spike in `stop_mask` has escaped, if there is one.
     """
     r = alpha.size
-    powers, values = np.empty((r, exponents.max() + 1)), np.empty(coefficients.shape[1])
+    powers, values = np.empty((r, exponents.max() + 1)), np.empty(coefficients.shape[0])
+    monomials = np.empty(coefficients.shape[1])
     kick, ahead, lower = np.empty(r), np.empty(r), np.zeros((r, r))
     tau, steps, next_record = 0.0, 0, 0
     for a in range(r):
@@ -175,15 +190,16 @@ def run_sde(
             next_record += 1
         if tau >= end or not _waiting(escapes, stop_mask):
             return steps
-        _evaluate(exponents, coefficients, alpha, powers, values)
+        _monomials(exponents, alpha, powers, monomials)
+        _sums(coefficients, monomials, values.size, values)
         limit = record[next_record] if next_record < record.size else end
         h = tolerance / _rate(values, alpha, lr, noise, floor, stiffness)
         finish = h >= limit - tau
         h = min(h, limit - tau)
-        _heun(rng, exponents, coefficients, powers, lr, noise, h, alpha, values, lower, kick, ahead)
+        _heun(rng, exponents, coefficients, powers, monomials, lr, noise, h, alpha, values, lower, kick, ahead)
         for a in range(r):
             if escapes[a] == np.inf:
-                spread = noise * noise * h * max(values[r + 1 + a * r + a] - values[a] * values[a], 0.0)
+                spread = noise * noise * h * max(_moment(values, r, a, a) - values[a] * values[a], 0.0)
                 share = _cross(rng, alpha[a], ahead[a], spread, threshold, 30.0)
                 if share >= 0.0:
                     escapes[a] = tau + share * h

@@ -49,7 +49,9 @@ class SeriesField:
     def diffusion(self, alpha: Array) -> Array:
         """D(α), shape (r, r)."""
         r, values = len(alpha), self.population.lowered_step(alpha)
-        return values[r + 1 :].reshape(r, r) - np.outer(values[:r], values[:r])
+        moment = np.zeros((r, r))
+        moment[np.tril_indices(r)] = values[r + 1 :]
+        return moment + np.tril(moment, -1).T - np.outer(values[:r], values[:r])
 
 
 def exact_field(model: Model) -> Field:
@@ -81,7 +83,8 @@ def fitted_step(population: Population, degree: int | None = None) -> Polynomial
 
 def _step_values(field: Field, alpha: Array) -> Array:
     flow, variance = field(alpha)
-    return np.concatenate([flow, [variance], (field.diffusion(alpha) + np.outer(flow, flow)).ravel()])
+    moment = field.diffusion(alpha) + np.outer(flow, flow)
+    return np.concatenate([flow, [variance], moment[np.tril_indices(len(alpha))]])
 
 
 def _ball_points(r: int, degree: int) -> Array:

@@ -64,8 +64,8 @@ class OverlapSDE:
     @cached_property
     def _arrays(self) -> tuple[NDArray[np.int64], Array, Array]:
         return (
-            np.ascontiguousarray(self.step.exponents),
-            np.ascontiguousarray(self.step.coefficients.T),
+            np.ascontiguousarray(self.step.exponents.T),
+            np.ascontiguousarray(self.step.coefficients),
             self._stiffness,
         )
 

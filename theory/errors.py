@@ -1,4 +1,4 @@
-"""The one error that users see: which argument, what came, what is allowed, what to do."""
+"""The errors that users see: a wrong argument (what came, what is allowed, what to do), and a run that blew up."""
 
 
 class InputError(ValueError):
@@ -9,6 +9,14 @@ class InputError(ValueError):
         self.argument = argument
         line = f"{argument}: got {got}; allowed: {allowed}"
         super().__init__(f"{line}; {advice}" if advice else line)
+
+
+class DivergedError(ArithmeticError):
+    """The weights stopped being finite."""
+
+    def __init__(self, samples: int, lr: float) -> None:
+        """Compose the line from the clock and the learning rate."""
+        super().__init__(f"w is not finite after {samples} samples at lr = {lr:g}: lower the learning rate")
 
 
 def require(ok: bool, argument: str, got: object, allowed: str, advice: str = "") -> None:

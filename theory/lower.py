@@ -1,10 +1,11 @@
 """From SymPy to numbers: polynomials in the overlaps become arrays, expressions become compiled scalar functions.
 
-The only module that knows Numba. Parameters stay run-time arguments, so that one compilation serves a whole sweep.
+The only place where symbols become code. Parameters stay run-time arguments: one compilation serves a whole sweep.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from theory.laws import Law
 from theory.learners import Neuron, Y
 
 Array = NDArray[np.float64]
+Symbols = tuple[sp.Symbol, ...]
+LANES = 16  # as in theory/normals.py, which would import Numba
+_FIELDS = {Y: sp.Symbol("y"), Z: sp.Symbol("s")}
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,18 @@ class PolynomialMap:
             monomials *= powers[a, column]
         return self.coefficients @ monomials
 
+    def many(self, alphas: Array) -> Array:
+        """Values at many α (…, r), shape (…, m)."""
+        powers = alphas[..., None] ** np.arange(self.exponents.max() + 1)
+        monomials = np.prod([powers[..., a, column] for a, column in enumerate(self.exponents.T)], axis=0)
+        return np.asarray(monomials @ self.coefficients.T)
+
 
 def compile_gradient(learner: Neuron) -> Any:
     """g(y, s) = ∂objective/∂s as a Numba ``cfunc`` float64(float64, float64)."""
     from numba import cfunc, float64
 
-    body = _assignments([learner.gradient], ["g"], {Y: sp.Symbol("y"), Z: sp.Symbol("s")})
+    body = _assignments([learner.gradient], ["g"], _FIELDS)
     return cfunc(float64(float64, float64))(_function("gradient", ["y", "s"], [*body, "return g"]))
 
 
@@ -54,17 +64,70 @@ def compile_law(law: Law) -> tuple[Any, Array]:
     """The generative law as a Numba ``cfunc`` y = law(z (r,), n, theta, xi_out (r,)), and its parameters theta."""
     from numba import cfunc, float64
 
-    arrays = {"z": law.raw, "n": law.normals, "theta": tuple(symbol for symbol, _ in law.parameters)}
-    names = {s: sp.IndexedBase(name)[i] for name, symbols in arrays.items() for i, s in enumerate(symbols)}
+    symbols, theta = _parameters(law)
+    arrays = {"z": law.raw, "n": law.normals, "theta": symbols}
+    load = [f"{array}_{k} = {array}[{k}]" for array, entries in arrays.items() for k in range(len(entries))]
     targets = ["label", *(f"xi[{a}]" for a in range(len(law.projections)))]
-    body = _assignments([law.label, *law.projections], targets, names)
-    function = _function("law", ["z", "n", "theta", "xi"], [*body, "return label"])
+    body = _assignments([law.label, *law.projections], targets, _names(arrays))
+    function = _function("law", ["z", "n", "theta", "xi"], [*load, *body, "return label"])
     array = float64[::1]
-    theta = np.array([value for _, value in law.parameters], dtype=float)
     return cfunc(float64(array, array, array, array))(function), theta
 
 
-def _assignments(expressions: list[sp.Expr], targets: list[str], names: dict[sp.Symbol, sp.Expr]) -> list[str]:
+def compile_gradient_lanes(learner: Neuron) -> Any:
+    """g on LANES lanes at once: a ``cfunc`` g(y, s, out), each (LANES,)."""
+    return _gradient_lanes(learner.gradient)
+
+
+def compile_law_lanes(law: Law) -> tuple[Any, Array]:
+    """The law on LANES lanes at once: a ``cfunc`` law(normals, theta, xi_out, y_out (LANES,)); and theta.
+
+    ``normals`` is z (r, LANES) with n (m, LANES) below it, and ``xi_out`` (r, LANES), both flat: constant offsets are what
+    lets LLVM vectorise the loop over the lanes. Laws that differ in their parameters alone share one compilation.
+    """
+    symbols, theta = _parameters(law)
+    return _law_lanes(law.label, law.projections, law.raw, law.normals, symbols), theta
+
+
+@lru_cache(maxsize=256)
+def _gradient_lanes(gradient: sp.Expr) -> Any:
+    from numba import cfunc, float64, void
+
+    body = ["y = labels[i]", "s = fields[i]", *_assignments([gradient], ["out[i]"], _FIELDS)]
+    array = float64[::1]
+    return cfunc(void(array, array, array))(_function("gradient", ["labels", "fields", "out"], _over_lanes(body)))
+
+
+@lru_cache(maxsize=256)
+def _law_lanes(
+    label: sp.Expr, projections: tuple[sp.Expr, ...], raw: Symbols, normals: Symbols, symbols: Symbols
+) -> Any:
+    from numba import cfunc, float64, void
+
+    hoisted = [f"theta_{k} = theta[{k}]" for k in range(len(symbols))]
+    load = [f"z_{k} = normals[_U({LANES * k}) + i]" for k in range(len(raw) + len(normals))]
+    targets = ["labels[i]", *(f"xi[_U({LANES * a}) + i]" for a in range(len(projections)))]
+    names = _names({"z": (*raw, *normals), "theta": symbols})
+    body = _over_lanes([*load, *_assignments([label, *projections], targets, names)])
+    array = float64[::1]
+    function = _function("law", ["normals", "theta", "xi", "labels"], [*hoisted, *body])
+    return cfunc(void(array, array, array, array))(function)
+
+
+def _parameters(law: Law) -> tuple[Symbols, Array]:
+    return tuple(s for s, _ in law.parameters), np.array([value for _, value in law.parameters], dtype=float)
+
+
+def _names(arrays: dict[str, Symbols]) -> dict[sp.Symbol, sp.Symbol]:
+    """The local variable that holds each symbol: ``array_k`` for the k-th of its array."""
+    return {s: sp.Symbol(f"{array}_{k}") for array, symbols in arrays.items() for k, s in enumerate(symbols)}
+
+
+def _over_lanes(lines: list[str]) -> list[str]:
+    return [f"for i in range(_U({LANES})):", *(f"    {line}" for line in lines)]
+
+
+def _assignments(expressions: list[sp.Expr], targets: list[str], names: dict[sp.Symbol, sp.Symbol]) -> list[str]:
     """Python lines that assign the expressions, common subexpressions first. Only SymPy's printer writes them."""
     shared, reduced = sp.cse([e.xreplace(names) for e in expressions], symbols=sp.numbered_symbols("t"))
     return [
@@ -77,6 +140,6 @@ def _function(name: str, arguments: list[str], lines: list[str]) -> Any:
     import math
 
     source = f"def {name}({', '.join(arguments)}):\n    " + "\n    ".join(lines)
-    namespace: dict[str, Any] = {"math": math}
+    namespace: dict[str, Any] = {"math": math, "_U": np.uint64}
     exec(compile(source, f"<{name} lowered from SymPy>", "exec"), namespace)  # noqa: S102 - our own generated text
     return namespace[name]

@@ -144,8 +144,8 @@ class Population:
 
     @cached_property
     def lowered_step(self) -> PolynomialMap:
-        """Mean and variance of a step as one numeric map: spherical gradient (r), V, ``second_moment`` row by row (r²)."""
-        moments = [entry for row in self.second_moment for entry in row]
+        """Mean and variance of a step as one map: spherical gradient (r), V, lower triangle of ``second_moment`` by rows."""
+        moments = [entry for a, row in enumerate(self.second_moment) for entry in row[: a + 1]]
         return PolynomialMap.from_polys([*self.spherical_gradient, self.variance, *moments])
 
     def drift_text(self, spike: str) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numba import cfunc, float64
 
-from sims import _kernels
-from sims._kernels import VECTOR, fill_normals, run_sgd, stream_length
+from sims._kernels import VECTOR, run_sgd
+from theory.normals import fill_normals, make_generator, stream_length
 
 pytestmark = pytest.mark.benchmark
 
@@ -54,22 +54,22 @@ def problem():
     rng = np.random.default_rng(0)
     U = np.ascontiguousarray(np.linalg.qr(rng.standard_normal((D, R)))[0].T)
     w = rng.standard_normal(D)
-    state = np.random.SeedSequence(1).generate_state(4 * _kernels.LANES, np.uint64).reshape(4, _kernels.LANES)
-    return U, w / np.linalg.norm(w), state
+    return U, w / np.linalg.norm(w), make_generator(np.random.SeedSequence(1))
 
 
 def with_fill_normals(n):
-    state, per_call = problem()[2], 20
-    buffer = np.empty(per_call * stream_length(D, N_EXTRA))
+    work, per_call = problem()[2], 20
+    buffer = np.empty(per_call * stream_length(D + N_EXTRA))
     for _ in range(n // per_call):
-        fill_normals(state, buffer)
+        fill_normals(work, buffer)
 
 
 def with_run_sgd(n, slope=relu_slope):
-    U, w, state = problem()
+    U, w, work = problem()
     t, _, _ = run_sgd(
-        mixed_cumulant, slope, np.array([BETA_U, BETA_V, RHO]), U, w, state, DELTA / D, 1, N_EXTRA, 0, n, 2.0,
-        np.zeros(R, bool), np.empty(0, np.int64), 0, np.empty((0, R)), np.full(R, -1),
+        fill_normals, mixed_cumulant, slope, np.array([BETA_U, BETA_V, RHO]), U, w, work,
+        stream_length(D + N_EXTRA), DELTA / D, 1, 0, n, 2.0, np.zeros(R, bool), np.empty(0, np.int64),
+        0, np.empty((0, R)), np.full(R, -1),
     )  # fmt: skip
     assert t == n
 
@@ -131,7 +131,7 @@ def ratio(slow, fast):
 
 
 def test_sgd_costs_little_more_than_its_normals():
-    print(f"\nd = {D}: {stream_length(D, N_EXTRA)} normals a sample")
+    print(f"\nd = {D}: {stream_length(D + N_EXTRA)} normals a sample")
     assert ratio(with_run_sgd, with_fill_normals) <= 1.4
 
 

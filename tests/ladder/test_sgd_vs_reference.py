@@ -7,20 +7,18 @@ import numpy as np
 import pytest
 from numpy.random import SeedSequence
 
-from sims._kernels import fill_normals, stream_length
 from sims.sgd import OnlineSGD
 from tests import reference
 from tests.conftest import ACTIVATIONS, LOSSES, TASKS, model_of
 from theory.lower import compile_gradient, compile_law
+from theory.normals import fill_normals
 
 
 def stream(engine, seed, samples):
-    n_extra = len(engine.model.task.law().normals)
-    normals = np.empty((samples, stream_length(engine.dim, n_extra)))
-    state = engine.noise_state(seed)
+    normals, work = np.empty((samples, engine.n_normals)), engine.noise(seed)
     for row in normals:
-        fill_normals(state, row)
-    return normals, n_extra
+        fill_normals(work, row)
+    return normals
 
 
 CASES = [
@@ -38,7 +36,7 @@ def test_engine_vs_numpy_reference_sample_by_sample(task, activation, loss, dim,
     times = np.arange(0, samples + 1, batch)
     replica = engine.run(seed, samples, threshold=0.9, times=times)
     spikes, w = engine.geometry(seed)
-    normals, n_extra = stream(engine, seed, samples)
+    normals, n_extra = stream(engine, seed, samples), len(model.task.law().normals)
     law, theta = compile_law(model.task.law())
     gradient = compile_gradient(model.learner)
     expected = reference.sgd(law, gradient, theta, spikes, w, normals, 0.3 / dim, batch, n_extra)
