@@ -7,6 +7,7 @@ from solvers.options import (
     Parser,
     add_model_options,
     add_output_options,
+    add_random_options,
     add_run_options,
     check_plot_path,
     run_command,
@@ -30,10 +31,10 @@ def make_parser() -> Parser:
     )
     add_model_options(parser)
     add_run_options(parser)
+    add_random_options(parser)
     simulation = parser.add_argument_group("simulation")
     simulation.add_argument("--dim", default="1000", metavar="D", help="input dimension d (default: %(default)s)")
     simulation.add_argument("--runs", type=int, default=40, help="independent runs (default: %(default)s)")
-    simulation.add_argument("--seed", type=int, default=0, help="seed of the whole comparison (default: %(default)s)")
     simulation.add_argument("--batch", type=int, default=1, help="mini-batch size B; the step is the sum over it")
     simulation.add_argument(
         "--samples", default="auto", help="samples a run; auto: three times the last predicted escape (default: auto)"
@@ -56,16 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _answer(words: Namespace) -> int:
     from sims.comparison import compare, comparison_json, comparison_table
-    from solvers.build import build_model, dims_from_words, lr_from_text, start_from_text
-    from solvers.prediction import predict
+    from solvers.build import build_model, dims_from_words, predict_from_words
     from theory.errors import require
 
     check_plot_path(words.plot)
-    model, dims, lr = build_model(words), dims_from_words([words.dim]), lr_from_text(words.lr)
+    model, dims = build_model(words), dims_from_words([words.dim])
     require(len(dims) == 1, "dim", words.dim, "one dimension", "run sims.compare once for each")
-    require(words.seed >= 0, "seed", words.seed, "a whole number >= 0")
-    start = start_from_text(words.init, model.spikes)
-    prediction = predict(model, dims[0], lr, words.threshold, words.order, start)
+    prediction = predict_from_words(words, model, dims[0])
     result = compare(
         prediction, words.runs, words.seed, words.batch, _samples(words.samples), words.threads, words.quiet
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from sims.ensemble import Ensemble, run_ensemble
 from sims.sgd import OnlineSGD
-from solvers.prediction import Prediction
+from solvers.prediction import Direction, Prediction
 from solvers.report import as_dict, format_samples
 from theory.errors import InputError
 
@@ -46,11 +46,12 @@ def compare(
     threads: int | None = None,
     quiet: bool = True,
 ) -> Comparison:
-    """Simulate the predicted model from the same start. ``samples`` None: three times the last predicted escape.
+    """Simulate the predicted model from the same start, random or given. ``samples`` None: enough for nearly all escapes.
 
     Raises InputError if that would take more than an hour on these threads: the caller then has to say how long to run.
     """
-    engine = OnlineSGD(prediction.model, prediction.dim, prediction.lr, batch, prediction.start)
+    start = prediction.start if prediction.random is None else None
+    engine = OnlineSGD(prediction.model, prediction.dim, prediction.lr, batch, start)
     if samples is None:
         samples = _enough_samples(prediction)
         cost = samples * runs * prediction.dim * SECONDS_PER_NORMAL / (threads or len(os.sched_getaffinity(0)))
@@ -64,7 +65,14 @@ def compare(
 
 
 def _enough_samples(prediction: Prediction) -> int:
-    """Three times the last predicted escape; where nothing escapes, 5 d log² d / lr, the scale on which order 2 would."""
+    """Twice the last predicted 90 % quantile, or three times the last escape of the ODE from a given start.
+
+    Where nothing escapes, 5 d log² d / lr: the scale on which order 2 would.
+    """
+    if prediction.random is not None:
+        late = [t for law in prediction.random.laws if 0 < (t := law.quantiles[0.9]) < inf]
+        if late:
+            return int(2 * max(late)) + 1
     escapes = [d.escape_samples for d in prediction.directions if 0 < d.escape_samples < inf]
     if escapes:
         return int(3 * max(escapes)) + 1
@@ -87,7 +95,9 @@ def comparison_table(result: Comparison) -> str:
     """The table for people."""
     p, ensemble = result.prediction, result.ensemble
     done = len(ensemble.replicas)
-    start = ", ".join(f"α_{s} = {a:.3g}" for s, a in zip(p.model.spikes, p.start, strict=True))
+    start = "random"
+    if p.random is None:
+        start = ", ".join(f"α_{s} = {a:.3g}" for s, a in zip(p.model.spikes, p.start, strict=True))
     lines = [
         f"model       {p.model.describe()}",
         f"run         d = {p.dim}, lr = {p.lr:.4g}, batch {result.batch}, threshold {p.threshold:g}, start {start}",
@@ -97,18 +107,47 @@ def comparison_table(result: Comparison) -> str:
         *(f"warning     {line}" for line in p.warnings),
         "",
     ]
-    head = ("spike", "predicted", "median", "95 % interval", "10 %", "90 %", "censored", "median/predicted", "status")
+    head = (
+        "spike",
+        "predicted",
+        "10 – 90 %",
+        "median",
+        "95 % interval",
+        "10 %",
+        "90 %",
+        "censored",
+        "median/predicted",
+        "status",
+    )
     rows = [head]
     for d in p.directions:
         m = measured(result, d.spike)
         rows.append((
-            d.spike, format_samples(d.escape_samples), _seen(m.median), f"{_seen(m.interval[0])} – {_seen(m.interval[1])}",
-            _seen(m.q10), _seen(m.q90), f"{m.censored}/{done}", _ratio_text(m, d.escape_samples), d.status,
+            d.spike, *_predicted(p, d), _seen(m.median), f"{_seen(m.interval[0])} – {_seen(m.interval[1])}",
+            _seen(m.q10), _seen(m.q90), f"{m.censored}/{done}", _ratio_text(m, predicted_median(p, d)), d.status,
         ))  # fmt: skip
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += ["escape times in samples; '> budget' lies beyond what was run; the ODE is the limit d → ∞ without noise"]
+    by = "the population flow" if p.random is None else p.random.method
+    lines += [
+        f"escape times in samples; predicted by the {by.removeprefix('the ')}; '> budget' lies beyond what was run"
+    ]
     return "\n".join(lines) + "\n"
+
+
+def predicted_median(p: Prediction, d: Direction) -> float:
+    """Median from a random start, or the escape of the flow from a given one."""
+    law = p.law_of(d.spike)
+    return d.escape_samples if law is None else law.median
+
+
+def _predicted(p: Prediction, d: Direction) -> tuple[str, str]:
+    law = p.law_of(d.spike)
+    if law is None:
+        return format_samples(d.escape_samples), "-"
+    if law.median == inf:
+        return "never" if d.status != "recovered" else "beyond", "-"
+    return f"{law.median:.4g}", f"{law.quantiles[0.1]:.4g} – {format_samples(law.quantiles[0.9])}"
 
 
 def _seen(value: float) -> str:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from sims.comparison import Comparison, measured
+from sims.comparison import Comparison, measured, predicted_median
 from solvers.plots import colour_of, draw_flow, finish, mark_threshold, time_grid, title_of
 
 MAX_THIN_LINES = 60
@@ -24,7 +24,7 @@ def plot_comparison(result: Comparison) -> Figure:
         finish(axes, log, budget, budget / 1e4)
     figure.suptitle(f"{title_of(result.prediction)}, {len(result.ensemble.replicas)} runs", fontsize=10)
     handles = _legend(result)
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=(len(handles) + 1) // 2, frameon=False, fontsize=9)
     return figure
 
 
@@ -42,8 +42,13 @@ def _mark_escapes(axes: Axes, result: Comparison) -> None:
     p = result.prediction
     for d in p.directions:
         colour, m = colour_of(d.spike, p.model.spikes), measured(result, d.spike)
-        if 0 < d.escape_samples < np.inf:
-            axes.plot([d.escape_samples], [p.threshold], "D", ms=8, mfc="white", mec=colour, mew=1.6, zorder=7)
+        predicted = predicted_median(p, d)
+        if 0 < predicted < np.inf:
+            axes.plot([predicted], [p.threshold], "D", ms=8, mfc="white", mec=colour, mew=1.6, zorder=7)
+        law = p.law_of(d.spike)
+        if law is not None and np.isfinite(law.quantiles[0.9]):
+            bar = [law.quantiles[0.1], law.quantiles[0.9]]
+            axes.plot(bar, [p.threshold] * 2, "|-", color=colour, lw=1.2, ms=11, mew=1.6, zorder=6)
         if np.isfinite(m.median) and m.median > 0:
             ends = np.clip(m.interval, 0, result.ensemble.escapes.budget)
             axes.plot(ends, [p.threshold] * 2, color="black", lw=2.2, zorder=8, solid_capstyle="butt")
@@ -56,9 +61,9 @@ def _legend(result: Comparison) -> list[Line2D | Patch]:
     grey = "#444444"
     return [
         *names,
-        Line2D([], [], color=grey, lw=2, ls=(0, (4, 1.5)), label="theory (ODE)"),
+        Line2D([], [], color=grey, lw=2, ls=(0, (4, 1.5)), label="ODE, typical start"),
         Line2D([], [], color=grey, lw=1.6, label="SGD median"),
         Patch(color=grey, alpha=0.25, label="SGD 10 – 90 %"),
-        Line2D([], [], ls="", marker="D", mfc="white", mec=grey, ms=8, label="predicted escape"),
+        Line2D([], [], ls="", marker="D", mfc="white", mec=grey, ms=8, label="predicted median (bar: 10 – 90 %)"),
         Line2D([], [], ls="-", marker="o", color="black", mfc=grey, lw=2.2, label="median escape, 95 % interval"),
     ]

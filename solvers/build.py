@@ -7,6 +7,7 @@ from math import factorial, isfinite, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.prediction import Prediction, predict, predict_random
 from theory.activations import Activation, activation_from_text, hermite_mixture, relu
 from theory.errors import InputError, require
 from theory.exponents import first_form
@@ -118,6 +119,32 @@ def _term(part: str, text: str) -> tuple[float, dict[str, int]]:
     return value, degrees
 
 
+def predict_from_words(words: Namespace, model: Model, dim: int) -> Prediction:
+    """The prediction that the options ask for: from a random start, or by the ODE from a given one."""
+    require(words.seed >= 0, "seed", words.seed, "a whole number >= 0")
+    lr, start, budget = (
+        lr_from_text(words.lr),
+        start_from_text(words.init, model.spikes),
+        samples_from_text(words.budget),
+    )
+    if words.init == "random":
+        return predict_random(model, dim, lr, words.threshold, words.order, budget, words.seed)
+    require(budget is None, "--budget", words.budget, "nothing unless --init random", "leave it out")
+    return predict(model, dim, lr, words.threshold, words.order, start)
+
+
+def samples_from_text(text: str | None) -> float | None:
+    """A number of samples such as 1e9, or None."""
+    try:
+        samples = None if text is None else float(text)
+    except ValueError:
+        raise InputError("budget", repr(text), "a number of samples >= 1, as in 1e9") from None
+    require(
+        samples is None or (isfinite(samples) and 1 <= samples), "budget", text, "a number of samples >= 1, as in 1e9"
+    )
+    return samples
+
+
 def lr_from_text(text: str) -> float | None:
     """A number, or None for ``auto``."""
     if text == "auto":
@@ -129,16 +156,18 @@ def lr_from_text(text: str) -> float | None:
 
 
 def start_from_text(text: str, spikes: tuple[str, ...]) -> NDArray[np.float64] | None:
-    """``typical`` (None), or overlaps ``u=0.05,v=0.02`` for every spike."""
-    if text == "typical":
+    """``random`` or ``typical`` (None), or overlaps ``u=0.05,v=0.02`` for every spike."""
+    if text in ("random", "typical"):
         return None
     try:
         pairs = [(name, float(value)) for name, value in (item.split("=") for item in text.split(","))]
     except ValueError:
-        raise InputError("init", repr(text), f"typical, or overlaps for {', '.join(spikes)} such as u=0.05") from None
+        raise InputError(
+            "init", repr(text), f"random, typical, or overlaps for {', '.join(spikes)} such as u=0.05"
+        ) from None
     given = dict(pairs)
     complete = len(pairs) == len(given) and set(given) == set(spikes)
-    require(complete, "init", repr(text), f"typical, or one overlap for each of {', '.join(spikes)}")
+    require(complete, "init", repr(text), f"random, typical, or one overlap for each of {', '.join(spikes)}")
     start = np.array([given[s] for s in spikes])
     inside = bool(np.all(np.isfinite(start))) and float(start @ start) <= 1
     require(inside, "init", repr(text), "finite overlaps with sum of squares <= 1")

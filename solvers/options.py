@@ -62,13 +62,25 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Rate, threshold, start, order."""
     run = parser.add_argument_group("run")
-    run.add_argument("--lr", default="auto", help="learning rate δ (step δ/d), a number or auto (default: %(default)s)")
+    run.add_argument(
+        "--lr", default="auto",
+        help="learning rate δ (step δ/d), a number or auto: the least median escape time from a random start, half the "
+        "critical rate otherwise (default: %(default)s)",
+    )  # fmt: skip
     run.add_argument("--threshold", type=float, default=0.3, help="overlap of weak recovery (default: %(default)s)")
     run.add_argument("--order", type=int, default=20, help="order of the Hermite series (default: %(default)s)")
     run.add_argument(
-        "--init", default="typical",
-        help="typical (|α| = d^-1/2 on every spike, attracted signs) or overlaps such as u=0.05,v=0.02",
+        "--init", default="random",
+        help="random (w uniform on the sphere: laws of the escape times), typical (the ODE from |α| = d^-1/2 on every spike, "
+        "attracted signs) or overlaps such as u=0.05,v=0.02 (default: %(default)s)",
     )  # fmt: skip
+
+
+def add_random_options(parser: argparse.ArgumentParser) -> None:
+    """What only a random start needs."""
+    random = parser.add_argument_group("random start")
+    random.add_argument("--budget", metavar="SAMPLES", help="samples within which recovery counts, e.g. 1e9")
+    random.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from solvers.options import (
     Parser,
     add_model_options,
     add_output_options,
+    add_random_options,
     add_run_options,
     check_plot_path,
     run_command,
@@ -31,6 +32,7 @@ def make_parser() -> Parser:
     )
     add_model_options(parser)
     add_run_options(parser)
+    add_random_options(parser)
     parser.add_argument("--dim", nargs="+", default=["1000"], metavar="D", help="input dimension d, or several")
     parser.add_argument("--latex", action="store_true", help="print Φ and the drift in LaTeX, with symbols, and stop")
     add_output_options(parser)
@@ -44,19 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(words: Namespace) -> int:
-    from solvers.build import build_model, dims_from_words, lr_from_text, start_from_text
-    from solvers.prediction import predict
+    from solvers.build import build_model, dims_from_words, predict_from_words
     from solvers.report import prediction_json, prediction_table
 
     check_plot_path(words.plot)
-    model, dims, lr = build_model(words), dims_from_words(words.dim), lr_from_text(words.lr)
-    start = start_from_text(words.init, model.spikes)
+    model, dims = build_model(words), dims_from_words(words.dim)
     if words.latex:
         from solvers.report import latex_document
 
         sys.stdout.write(latex_document(model) + "\n")
         return 0
-    results = [predict(model, dim, lr, words.threshold, words.order, start) for dim in dims]
+    results = [predict_from_words(words, model, dim) for dim in dims]
     sys.stdout.write(prediction_json(results) if words.json else prediction_table(results, words))
     if words.plot:
         from solvers.plots import plot_prediction, save

@@ -1,6 +1,7 @@
 """What the theory predicts for one model, dimension and learning rate: escape times, thresholds, fixed points, reasons."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from theory.errors import InputError, require
 from theory.exponents import Staircase, ThresholdLaw, Verdict, critical_rate, first_form
 from theory.population import Model, Population
 from theory.quadrature import tail_bound
+
+if TYPE_CHECKING:
+    from solvers.random_start import EscapeLaw, RandomStart
 
 Array = NDArray[np.float64]
 MAX_HALVINGS = 6
@@ -32,16 +36,26 @@ class Direction:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The spike v alone, at its own learning rate: what the accelerated case is compared with."""
+    """The spike v alone, at its own learning rate: what the accelerated case is compared with.
+
+    From a random start ``random`` is its escape law at its own best rate ``random_lr``; otherwise both are None.
+    """
 
     law: ThresholdLaw | None
     lr: float
     escape_samples: float
+    random_lr: float | None = None
+    random: "EscapeLaw | None" = None
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Everything ``python -m solvers.predict`` prints; times in samples, inf where it never happens."""
+    """Everything ``python -m solvers.predict`` prints; times in samples, inf where it never happens.
+
+    ``flow`` and the directions' escape times are the ODE's from ``start``. ``random`` holds the escape laws from a random
+    start, if they were asked for; ``lr_gain`` is then the predicted median at the rate of ``automatic_rate`` over that at
+    ``lr``, if ``lr`` was chosen by the solver.
+    """
 
     model: Model
     population: Population
@@ -57,18 +71,26 @@ class Prediction:
     directions: tuple[Direction, ...]
     baseline: Baseline | None
     warnings: tuple[str, ...] = ()
+    random: "RandomStart | None" = None
+    lr_gain: float | None = None
 
     @property
     def target(self) -> Direction | None:
         """The cumulant spike v, if the task has one."""
         return next((d for d in self.directions if d.spike == "v"), None)
 
+    def law_of(self, spike: str) -> "EscapeLaw | None":
+        """Escape law of one spike from a random start, if that was asked for."""
+        return None if self.random is None else self.random.of(spike)
+
     @property
     def speedup(self) -> float | None:
-        """Escape time of v alone over its escape time here; None if either never happens."""
+        """Escape time of v alone over its escape time here (medians from a random start); None if either never happens."""
         if self.baseline is None or self.target is None:
             return None
         times = self.baseline.escape_samples, self.target.escape_samples
+        if self.random is not None and self.baseline.random is not None:
+            times = self.baseline.random.median, self.random.of("v").median
         return times[0] / times[1] if np.all(np.isfinite(times)) and times[1] > 0 else None
 
 
@@ -104,6 +126,81 @@ def predict(
         _baseline(population, dim, threshold, flow if len(model.spikes) == 1 and lr is None else None, rate),
         _warnings(dim, threshold, rate, critical),
     )  # fmt: skip
+
+
+def predict_random(
+    model: Model,
+    dim: int = 1000,
+    lr: float | None = None,
+    threshold: float = 0.3,
+    order: int = 20,
+    budget: float | None = None,
+    seed: int = 0,
+) -> Prediction:
+    """Predict with the laws of the escape times from a random start, where noise decides (theory §4).
+
+    ``lr`` None: the rate that minimises the predicted median of v (of the last driven spike, where v is not). ``budget``:
+    samples within which recovery counts. The ODE's answer from the typical start stands beside. Raises InputError.
+    """
+    from solvers.random_start import best_rate, natural_scale, random_start
+
+    require(budget is None or (np.isfinite(budget) and budget >= 1), "budget", budget, "a number of samples >= 1")
+    result = predict(model, dim, lr, threshold, order)
+    population, series = result.population, result.method == "series"
+    scale = natural_scale(population, dim, result.lr, result.flow.escape_samples)
+    goals, gain = _goals(result), None
+
+    def law_at(rate: float, within: float | None) -> "RandomStart":
+        return random_start(population, series, dim, rate, threshold, scale, goals, within, seed)
+
+    if lr is None and goals:
+        before = law_at(result.lr, None)
+        rate = best_rate(population, series, dim, threshold, goals[-1], result.lr, scale)
+        result = predict(model, dim, rate, threshold, order)
+        law = after = law_at(rate, None)
+        gain = before.of(goals[-1]).median / after.of(goals[-1]).median
+    if budget is not None or gain is None:
+        law = law_at(result.lr, budget)
+    warnings = result.warnings + _random_warnings(result)
+    return replace(
+        result, random=law, lr_gain=gain, baseline=_random_baseline(result, threshold, law), warnings=warnings
+    )
+
+
+def _random_warnings(result: Prediction) -> tuple[str, ...]:
+    from solvers.random_start import largest_small_rate
+
+    limit = largest_small_rate(result.population, result.dim)
+    if result.lr <= limit * (1 + 1e-9):
+        return ()
+    return (
+        f"lr {result.lr:.4g} is above {limit:.4g}, where one step moves w by a tenth of its length: the laws from a random "
+        "start are rough, measure them with sims.compare",
+    )
+
+
+def _goals(result: Prediction) -> tuple[str, ...]:
+    """The spikes that the flow recovers; last the one whose median ``lr`` auto minimises: v, or else the slowest."""
+    recovered = [d for d in result.directions if d.status == "recovered"]
+    return tuple(d.spike for d in sorted(recovered, key=lambda d: (d.spike == "v", d.escape_samples)))
+
+
+def _random_baseline(result: Prediction, threshold: float, own: "RandomStart") -> Baseline | None:
+    """The baseline with the exact escape law of v alone at its best rate; its own law if v is alone here."""
+    from solvers.random_start import best_rate, random_start
+
+    base = result.baseline
+    if base is None or base.law is None:
+        return base
+    if len(result.model.spikes) == 1:
+        return replace(base, random_lr=result.lr, random=own.laws[0])
+    alone = result.model.task.alone("v")
+    if alone is None:
+        return base
+    solo = Population(Model(alone, result.model.learner), result.population.order)
+    rate = best_rate(solo, True, result.dim, threshold, "v", base.lr, base.escape_samples)
+    law = random_start(solo, True, result.dim, rate, threshold, base.escape_samples, ("v",))
+    return replace(base, random_lr=rate, random=law.laws[0])
 
 
 def automatic_rate(population: Population, critical: float | None, dim: int, start: Array, threshold: float) -> float:
@@ -146,9 +243,11 @@ def _direction(verdict: Verdict, rank: int | None, flow: FlowRun, threshold: flo
     elif verdict.cause == "driven":
         status, reason = _lost(verdict, threshold)
     fall = verdict.fall
+    law = fall.law if fall else None
+    if status == "noise_activated" and verdict.exponent:
+        law = ThresholdLaw(verdict.exponent)  # at a fixed ratio of lr to the critical one, noise scales as drift does
     return Direction(
-        verdict.spike, verdict.exponent, rank, fall.waits_for if fall else (), fall.law if fall else None,
-        status, reason, end, escape,
+        verdict.spike, verdict.exponent, rank, fall.waits_for if fall else (), law, status, reason, end, escape,
     )  # fmt: skip
 
 
@@ -200,7 +299,8 @@ def _warnings(dim: int, threshold: float, lr: float, critical: float | None) -> 
         )
     if critical is not None and lr > critical:
         lines.append(
-            f"lr {lr:.4g} is above the critical {critical:.4g}: the ODE says never; try --lr {critical / 2:.4g}"
+            f"lr {lr:.4g} is above the critical {critical:.4g}: the ODE says never (order >= 3: noise may); its own would "
+            f"be --lr {critical / 2:.4g}"
         )
     if critical is None:
         lines.append("no spike is driven from a random start: lr auto is only a scale (0.1/V)")

@@ -6,6 +6,7 @@ from math import inf, isfinite
 from typing import Any
 
 from solvers.prediction import Direction, Prediction
+from solvers.random_start import EscapeLaw
 from theory.population import Model, Population
 
 SCHEMA = 1
@@ -31,6 +32,12 @@ def as_dict(result: Prediction) -> dict[str, Any]:
             "lr_critical": result.lr_critical,
             "threshold": result.threshold,
             "init": dict(zip(task.spikes, map(float, result.start), strict=True)),
+            "lr_gain": result.lr_gain,
+            "random_start": None if result.random is None else {
+                "method": result.random.method,
+                "runs": result.random.runs,
+                "budget": _number(result.random.budget),
+            },
             "order": order,
             "tail_bound": _number(result.tail_bound),
             "drift_from": result.method,
@@ -39,12 +46,14 @@ def as_dict(result: Prediction) -> dict[str, Any]:
         "activation_coefficients": [float(c) for c in result.model.learner.activation.coefficients(order)],
         "C": _hermite_moments(result),
         "drift": {spike: result.population.drift_text(spike) for spike in task.spikes},
-        "directions": {d.spike: _direction_dict(d) for d in result.directions},
+        "directions": {d.spike: _direction_dict(d) | _law_dict(result.law_of(d.spike)) for d in result.directions},
         "baseline": None if base is None else {
             "threshold_law": str(base.law) if base.law else None,
             "sample_exponent": base.law.exponent if base.law else None,
             "lr": base.lr,
             "escape_samples": _number(base.escape_samples),
+            "random_lr": base.random_lr,
+            "escape_quantiles": _law_dict(base.random)["escape_quantiles"],
         },
         "speedup": result.speedup,
         "warnings": list(result.warnings),
@@ -68,6 +77,19 @@ def _direction_dict(d: Direction) -> dict[str, Any]:
         "reason": d.reason,
         "fixed_point": d.fixed_point,
         "escape_samples": _number(d.escape_samples),
+    }
+
+
+def _law_dict(law: "EscapeLaw | None") -> dict[str, Any]:
+    if law is None:
+        return dict.fromkeys(
+            ("escape_quantiles", "escape_quantiles_ci95", "recovery_probability", "recovery_probability_ci95")
+        )
+    return {
+        "escape_quantiles": {str(q): _number(t) for q, t in law.quantiles.items()},
+        "escape_quantiles_ci95": {str(q): [_number(t) for t in ends] for q, ends in law.intervals.items()},
+        "recovery_probability": law.recovery_probability,
+        "recovery_probability_ci95": list(law.probability_interval),
     }
 
 
@@ -118,12 +140,24 @@ def _run_lines(result: Prediction, lr_word: str) -> list[str]:
     else:
         how += f", within {max(result.series_gap, 1e-15):.1g} of quadrature along the flow"
     auto = "auto, " if lr_word == "auto" else ""
+    if result.lr_gain is not None:
+        auto = f"auto: least median, {result.lr_gain:.3g} times faster than the usual half critical; "
     return [
         f"run       d = {result.dim}, lr = {result.lr:.4g} ({auto}critical {critical}), "
-        f"threshold {result.threshold:g}, start {start}",
+        f"threshold {result.threshold:g}, {'ODE from' if result.random else 'start'} {start}",
         f"drift by  {how}; series tail |Φ - Φ_K| <= {bound} at the end of the flow",
+        *_random_lines(result),
         *(f"warning   {line}" for line in result.warnings),
     ]
+
+
+def _random_lines(result: Prediction) -> list[str]:
+    law = result.random
+    if law is None:
+        return []
+    runs = f", {law.runs} trajectories, 95 % intervals in brackets" if law.runs else ""
+    until = "" if law.budget == inf else f", up to {format_samples(law.budget)} samples"
+    return [f"random w  escape times by the {law.method}{runs}{until}"]
 
 
 def _direction_lines(result: Prediction) -> list[str]:
@@ -133,8 +167,9 @@ def _direction_lines(result: Prediction) -> list[str]:
         "rank",
         "waits for",
         "threshold law",
-        "escape/samples",
-        "in units of d",
+        "ODE/samples",
+        "ODE/d",
+        *(() if result.random is None else ("random start: median", "10 %", "90 %", "P(recovery)")),
         "α at end",
         "status",
     )
@@ -149,6 +184,7 @@ def _direction_lines(result: Prediction) -> list[str]:
             str(d.law) if d.law else "-",
             escape,
             escape if d.escape_samples == inf else f"{d.escape_samples / result.dim:.4g}",
+            *_law_cells(result.law_of(d.spike)),
             f"{d.fixed_point + 0.0:.3f}",
             d.status,
         ))  # fmt: skip
@@ -157,19 +193,39 @@ def _direction_lines(result: Prediction) -> list[str]:
     return table + [f"  {d.spike}: {d.reason}" for d in result.directions]
 
 
+def _law_cells(law: EscapeLaw | None) -> tuple[str, ...]:
+    if law is None:
+        return ()
+
+    def seen(value: float) -> str:
+        return "beyond" if value == inf else f"{value:.4g}"
+
+    low, high = law.intervals[0.5]
+    interval = "" if low == high else f" [{seen(low)}, {seen(high)}]"
+    ends = (
+        ""
+        if law.probability_interval[0] == law.probability_interval[1]
+        else " ± {:.2g}".format((law.probability_interval[1] - law.probability_interval[0]) / 2)
+    )
+    return (seen(law.median) + interval, seen(law.quantiles[0.1]), seen(law.quantiles[0.9]),
+            f"{law.recovery_probability:.3g}{ends}")  # fmt: skip
+
+
 def _baseline_lines(result: Prediction) -> list[str]:
     base = result.baseline
     if base is None:
         return ["baseline  none: v never stands alone in this task"]
     if base.law is None:
         return ["baseline  v alone: never (no attractive term that this activation sees)"]
-    time = format_samples(base.escape_samples)
-    lines = [f"baseline  v alone: {base.law} samples, at lr = {base.lr:.4g}: {time} samples"]
-    if base.escape_samples < inf:
-        lines[0] += f" = {base.escape_samples / result.dim:.4g} d"
+    rate, samples, what = base.lr, base.escape_samples, "ODE"
+    if base.random is not None and base.random_lr is not None:
+        rate, samples, what = base.random_lr, base.random.median, "median from a random start"
+    lines = [f"baseline  v alone: {base.law} samples; at lr = {rate:.4g}: {format_samples(samples)} samples ({what})"]
+    if samples < inf:
+        lines[0] += f" = {samples / result.dim:.4g} d"
     if result.speedup is not None and len(result.model.spikes) > 1:
         lines.append(f"speed-up  {result.speedup:.4g} times fewer samples than v alone")
-    elif result.target is not None and result.target.escape_samples == inf and base.escape_samples < inf:
+    elif result.speedup is None and samples < inf:
         lines.append("speed-up  none: v is not recovered here")
     return lines
 

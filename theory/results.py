@@ -68,6 +68,21 @@ class EscapeTimes:
         return float(ranks[int(np.floor(low))]), float(ranks[int(np.ceil(high))])
 
 
+    def quantile_interval(self, spike: str, q: float, z: float = 1.96) -> tuple[float, float]:
+        """Distribution-free interval of a quantile: order statistics q n ± z √(n q (1-q)); an end may be inf (or 0)."""
+        ordered, n = np.sort(self.of(spike)), len(self.times)
+        spread = z * np.sqrt(n * q * (1 - q))
+        low, high = int(np.floor(n * q - spread)) - 1, int(np.ceil(n * q + spread))
+        return (float(ordered[low]) if low >= 0 else 0.0, float(ordered[high]) if high < n else np.inf)
+
+
+def wilson_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson score interval of a probability, ``hits`` of ``n``."""
+    centre = (hits + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * np.sqrt(hits * (n - hits) / n + z * z / 4)
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """What the finished replicas measured; ``replicas`` are their numbers, ``interrupted`` if some were given up."""
