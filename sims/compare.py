@@ -57,16 +57,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _answer(words: Namespace) -> int:
     from sims.comparison import compare, comparison_json, comparison_table
+    from sims.ensemble import check_ensemble
+    from sims.sgd import OnlineSGD
     from solvers.build import build_model, dims_from_words, predict_from_words
     from theory.errors import require
 
     check_plot_path(words.plot)
     model, dims = build_model(words), dims_from_words([words.dim])
     require(len(dims) == 1, "dim", words.dim, "one dimension", "run sims.compare once for each")
+    samples = _samples(words.samples)
+    check_ensemble(words.runs, 1 if samples is None else samples, words.threads)
+    OnlineSGD(model, dims[0], 1.0, words.batch)  # refuses what it cannot run before the theory takes its time
     prediction = predict_from_words(words, model, dims[0])
-    result = compare(
-        prediction, words.runs, words.seed, words.batch, _samples(words.samples), words.threads, words.quiet
-    )
+    result = compare(prediction, words.runs, words.seed, words.batch, samples, words.threads, words.quiet)
     sys.stdout.write(comparison_json(result) if words.json else comparison_table(result))
     if words.plot:
         from sims.plots import plot_comparison

@@ -2,15 +2,24 @@
 
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sims.sgd import OnlineSGD, Replica
 from theory.errors import require
 from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed, time_grid
+
+
+def check_ensemble(runs: int, samples: int, threads: int | None) -> None:
+    """Raise InputError for values that ``run_ensemble`` refuses."""
+    require(1 <= runs <= 10**6, "runs", runs, "1 … 10^6")
+    require(1 <= samples <= 10**15, "samples", samples, "1 … 10^15")
+    require(threads is None or 1 <= threads <= 1024, "threads", threads, "1 … 1024")
 
 
 def run_ensemble(
@@ -21,15 +30,19 @@ def run_ensemble(
     threshold: float = 0.3,
     threads: int | None = None,
     quiet: bool = True,
+    times: NDArray[np.int64] | None = None,
+    stop_spikes: Sequence[str] = (),
 ) -> Ensemble:
     """Run replicas 0 … runs-1 for ``samples`` samples each. Ctrl-C keeps the finished ones.
 
+    Overlaps are recorded at ``times`` (default: ``time_grid(samples)``). A replica ends early once all of ``stop_spikes``
+    have escaped: then record nothing (an empty array).
+
     Progress goes to stderr unless ``quiet`` or not a terminal. Raises KeyboardInterrupt if nothing had finished.
     """
-    require(1 <= runs <= 10**6, "runs", runs, "1 … 10^6")
-    require(1 <= samples <= 10**15, "samples", samples, "1 … 10^15")
-    require(threads is None or 1 <= threads <= 1024, "threads", threads, "1 … 1024")
-    times, stop, begin = time_grid(samples), threading.Event(), perf_counter()
+    check_ensemble(runs, samples, threads)
+    times = time_grid(samples) if times is None else times
+    stop, begin = threading.Event(), perf_counter()
     engine.warm_up()
     done: dict[int, Replica] = {}
     bar = tqdm(total=runs * samples, unit="sample", unit_scale=True, disable=True if quiet else None, desc="SGD")
@@ -43,7 +56,7 @@ def run_ensemble(
     def work(replica: int) -> Replica | None:
         if stop.is_set():
             return None
-        return engine.run(replica_seed(seed, replica), samples, threshold, times, on_block=on_block)
+        return engine.run(replica_seed(seed, replica), samples, threshold, times, stop_spikes, on_block)
 
     with bar, ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
         pending: dict[Future[Replica | None], int] = {pool.submit(work, i): i for i in range(runs)}

@@ -140,7 +140,7 @@ def samples_from_text(text: str | None) -> float | None:
     except ValueError:
         raise InputError("budget", repr(text), "a number of samples >= 1, as in 1e9") from None
     require(
-        samples is None or (isfinite(samples) and 1 <= samples), "budget", text, "a number of samples >= 1, as in 1e9"
+        samples is None or (isfinite(samples) and samples >= 1), "budget", text, "a number of samples >= 1, as in 1e9"
     )
     return samples
 

@@ -151,7 +151,7 @@ class PopulationODE:
             return
         tau, horizon = 0.0, 10 * max(float(np.linalg.norm(alpha)), 1e-300) / rate
         for _ in range(MAX_DOUBLINGS):
-            part = _integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events, _outside], rtol)
+            part = integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events, _outside], rtol)
             if part.status < 0 or part.t_events[-1].size:
                 raise NotConvergedError("the series is not converged along the flow: the overlaps left the unit ball")
             change = np.abs(part.y[:, -1] - alpha).max()
@@ -182,7 +182,7 @@ class PopulationODE:
         return sorted(found, key=lambda f: tuple(-f.overlaps))
 
 
-def _integrate(rate: Callable, span: tuple[float, float], alpha: Array, events: list[Callable], rtol: float) -> Any:
+def integrate(rate: Callable, span: tuple[float, float], alpha: Array, events: list[Callable], rtol: float) -> Any:
     """LSODA; where its functional iteration fails next to an unstable direction, the implicit Radau method."""
     options = {"rtol": rtol, "atol": ATOL, "dense_output": rtol <= RTOL, "events": events}
     with warnings.catch_warnings():

@@ -142,7 +142,7 @@ def predict_random(
     ``lr`` None: the rate that minimises the predicted median of v (of the last driven spike, where v is not). ``budget``:
     samples within which recovery counts. The ODE's answer from the typical start stands beside. Raises InputError.
     """
-    from solvers.random_start import best_rate, natural_scale, random_start
+    from solvers.random_start import TooLongError, best_rate, natural_scale, random_start
 
     require(budget is None or (np.isfinite(budget) and budget >= 1), "budget", budget, "a number of samples >= 1")
     result = predict(model, dim, lr, threshold, order)
@@ -153,14 +153,18 @@ def predict_random(
     def law_at(rate: float, within: float | None) -> "RandomStart":
         return random_start(population, series, dim, rate, threshold, scale, goals, within, seed)
 
-    if lr is None and goals:
-        before = law_at(result.lr, None)
-        rate = best_rate(population, series, dim, threshold, goals[-1], result.lr, scale)
-        result = predict(model, dim, rate, threshold, order)
-        law = after = law_at(rate, None)
-        gain = before.of(goals[-1]).median / after.of(goals[-1]).median
-    if budget is not None or gain is None:
-        law = law_at(result.lr, budget)
+    try:
+        if lr is None and goals:
+            before = law_at(result.lr, None)
+            rate = best_rate(population, series, dim, threshold, goals[-1], result.lr, scale)
+            result = predict(model, dim, rate, threshold, order)
+            law = after = law_at(rate, None)
+            gain = before.of(goals[-1]).median / after.of(goals[-1]).median
+        if budget is not None or gain is None:
+            law = law_at(result.lr, budget)
+    except TooLongError as reason:
+        warning = f"no law from a random start: {reason}; the ODE's answer from the typical start stands"
+        return replace(result, warnings=(*result.warnings, warning))
     warnings = result.warnings + _random_warnings(result)
     return replace(
         result, random=law, lr_gain=gain, baseline=_random_baseline(result, threshold, law), warnings=warnings

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from solvers.fields import Field, SeriesField, exact_field, fitted_step
 from solvers.fokker_planck import FirstPassage
 from solvers.fokker_planck import best_rate as best_rate_of_one
-from theory.exponents import critical_rate, first_form
+from theory.exponents import first_form
 from theory.lower import PolynomialMap
 from theory.population import Population
 from theory.results import EscapeTimes, wilson_interval
@@ -21,8 +21,13 @@ Array = NDArray[np.float64]
 QUANTILES = (0.1, 0.5, 0.9)
 RUNS, SEARCH_RUNS, GRID = 1000, 300, 9
 SMALL_STEP = 0.01
+FEWEST_RUNS, MOST_STEPS = 100, 2e7  # of all trajectories together: some ten seconds
 HORIZON = 4.0  # of the time scale on which the flow, or noise, brings the last spike over the threshold
 KOLMOGOROV, DIFFUSION = "first-passage law (Kolmogorov equation)", "diffusion (SDE)"
+
+
+class TooLongError(ArithmeticError):
+    """Escape is so slow against relaxation that following trajectories does not pay."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def random_start(
         if budget is not None or all(np.isfinite(escapes.quantile(s, 0.5)) for s in driven):
             break
         horizon *= 4
-    return RandomStart(tuple(_measured(escapes, s) for s in spikes), DIFFUSION, RUNS, horizon)
+    return RandomStart(tuple(_measured(escapes, s) for s in spikes), DIFFUSION, len(escapes.times), horizon)
 
 
 def best_rate(
@@ -121,14 +126,13 @@ def largest_small_rate(population: Population, dim: float) -> float:
 
 
 def natural_scale(population: Population, dim: float, lr: float, flow_escapes: Array) -> float:
-    """Samples on which the last spike escapes: the ODE's time, or (order k >= 3) that of noise and drift, V d^(k-1)/(2 A²)."""
-    seen = flow_escapes[np.isfinite(flow_escapes)]
-    form = first_form(population)
-    noise = dim * np.log(dim) ** 2 / lr
-    if form is not None and form[0] >= 3:
-        critical = critical_rate(population, *form, dim, 0.3)
-        noise = 4 * dim ** (form[0] / 2) / (form[0] * form[1] * critical)
-    return float(max(seen.max(initial=0.0), noise if not seen.size or (form and form[0] >= 3) else 1.0))
+    """Samples on which escape happens: the slowest of the ODE; for order k >= 3 also drift against noise, V d^(k-1)/A²."""
+    slowest = float(flow_escapes[np.isfinite(flow_escapes)].max(initial=0.0))
+    degree, maximum = first_form(population) or (2, 0.0)
+    if degree >= 3:
+        variance = float(population.variance.coeff_monomial(1))
+        return max(slowest, variance * dim ** (degree - 1) / (degree * maximum) ** 2)
+    return slowest or dim * np.log(dim) ** 2 / lr
 
 
 def field_of(population: Population, series: bool) -> Field:
@@ -149,6 +153,12 @@ def _simulate(
     from solvers.sde import OverlapSDE
 
     sde = OverlapSDE(population.model.spikes, step_of(population, series), dim, lr)
+    runs = min(runs, int(MOST_STEPS / sde.steps(horizon)))
+    if runs < FEWEST_RUNS:
+        raise TooLongError(
+            f"the SDE would take {sde.steps(horizon):.1g} steps a trajectory: one spike relaxes that much faster than the "
+            "slowest escapes"
+        )
     return sde.run(runs, horizon, seed, threshold, stop_spikes=until).escapes
 
 

@@ -205,7 +205,7 @@ def _law_cells(law: EscapeLaw | None) -> tuple[str, ...]:
     ends = (
         ""
         if law.probability_interval[0] == law.probability_interval[1]
-        else " ± {:.2g}".format((law.probability_interval[1] - law.probability_interval[0]) / 2)
+        else f" ± {(law.probability_interval[1] - law.probability_interval[0]) / 2:.2g}"
     )
     return (seen(law.median) + interval, seen(law.quantiles[0.1]), seen(law.quantiles[0.9]),
             f"{law.recovery_probability:.3g}{ends}")  # fmt: skip

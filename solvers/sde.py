@@ -82,6 +82,10 @@ class OverlapSDE:
         largest = norms.max(axis=1)
         return np.maximum(largest[:-1], largest[1:])
 
+    def steps(self, samples: float) -> float:
+        """Upper estimate of the steps that one trajectory takes in this many samples."""
+        return float(samples * self.lr / self.dim * self._arrays[2].max() / self.tolerance)
+
     def run(
         self,
         runs: int,

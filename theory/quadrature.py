@@ -36,8 +36,9 @@ class LatentQuadrature:
         return self.model.task.mixture()
 
     def __call__(self, alpha: Array) -> tuple[Array, float]:
-        """Flow and V together."""
-        return self.flow(alpha), self.variance(alpha)
+        """Flow and V together, on the same nodes."""
+        law = self._given(alpha)
+        return self._flow(law), self._variance(law)
 
     def _given(self, alpha: Array) -> "_Preactivation":
         return _Preactivation(self._mixture, np.asarray(alpha, dtype=float), self.n_nodes)
@@ -49,13 +50,17 @@ class LatentQuadrature:
 
     def flow(self, alpha: Array) -> Array:
         """∇Φ - α (α·∇Φ) = E[g (ξ - s α)], shape (r,)."""
-        law = self._given(alpha)
-        parts = [law.mean_with_projections(h, n) for n, h in self.model.learner.slope.items()]
-        return np.sum(parts, axis=0)
+        return self._flow(self._given(alpha))
 
     def variance(self, alpha: Array) -> float:
         """V(α) = E[g²]."""
-        law = self._given(alpha)
+        return self._variance(self._given(alpha))
+
+    def _flow(self, law: "_Preactivation") -> Array:
+        parts = [law.mean_with_projections(h, n) for n, h in self.model.learner.slope.items()]
+        return np.sum(parts, axis=0)
+
+    def _variance(self, law: "_Preactivation") -> float:
         return sum(law.mean(f, n)[0] for n, f in self.model.learner.slope_squared.items())
 
     def diffusion(self, alpha: Array) -> Array:
@@ -104,9 +109,15 @@ class _Preactivation:
         self.mean_s = mixture.mean @ alpha
         spread = 1 - alpha @ alpha + mixture.variance @ alpha**2
         self.std_s = np.sqrt(np.maximum(spread, 1e-18))
+        self._grids: dict[tuple[float, ...], tuple[Array, Array]] = {}
 
     def _grid(self, kinks: tuple[float, ...]) -> tuple[Array, Array]:
         """Nodes z, shape (n_q, m), and weights including φ(z), with the kinks of h(μ + τ z) between panels."""
+        if kinks not in self._grids:
+            self._grids[kinks] = self._new_grid(kinks)
+        return self._grids[kinks]
+
+    def _new_grid(self, kinks: tuple[float, ...]) -> tuple[Array, Array]:
         x, w = _legendre(self.n_nodes // (len(kinks) + 1))
         cuts = [np.clip((k - self.mean_s) / self.std_s, -REACH, REACH) for k in sorted(kinks)]
         edges = np.stack([np.full_like(self.mean_s, -REACH), *cuts, np.full_like(self.mean_s, REACH)], axis=1)

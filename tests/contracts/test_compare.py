@@ -66,7 +66,7 @@ def test_memory_grows_with_d_only():
 
 
 def test_stop_when_escaped_and_step_back_when_asked():
-    run = engine(start=np.array([0.2, 0.1])).run(SeedSequence(2), 10**7, stop_when_escaped=True)
+    run = engine(start=np.array([0.2, 0.1])).run(SeedSequence(2), 10**7, stop_spikes=("u", "v"))
     assert run.samples == run.escapes.max() < 10**7
     assert engine().run(SeedSequence(2), 10**6, on_block=lambda _: False) is None
 

@@ -14,7 +14,9 @@ STATUSES = {"recovered", "below_threshold", "repelled", "blind", "wrong_sign", "
 
 
 def answer(capsys, *words):
-    assert main(list(words)) == 0
+    """The answer of the ODE unless a start is asked for: laws from a random start are tested on their own below."""
+    start = () if "--init" in words or "--latex" in words else ("--init", "typical")
+    assert main([*words, *start]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     return out
@@ -54,14 +56,55 @@ def test_json_contract(capsys):
     for direction in result["directions"].values():
         assert set(direction) == {
             "information_exponent", "order_reached", "waits_for", "threshold_law", "sample_exponent", "status", "reason",
-            "fixed_point", "escape_samples",
+            "fixed_point", "escape_samples", "escape_quantiles", "escape_quantiles_ci95", "recovery_probability",
+            "recovery_probability_ci95",
         }  # fmt: skip
+        assert direction["escape_quantiles"] is None
         assert direction["status"] in STATUSES
     assert result["directions"]["v"]["waits_for"] == ["u"]
-    assert set(result["baseline"]) == {"threshold_law", "sample_exponent", "lr", "escape_samples"}
+    assert set(result["baseline"]) == {
+        "threshold_law", "sample_exponent", "lr", "escape_samples", "random_lr", "escape_quantiles",
+    }  # fmt: skip
     assert result["baseline"]["sample_exponent"] == 3
     ratio = result["baseline"]["escape_samples"] / result["directions"]["v"]["escape_samples"]
     assert result["speedup"] == pytest.approx(ratio)
+
+
+def test_random_start_is_the_default_and_its_laws_are_complete(capsys):
+    result = as_json(capsys, "--corr", "0.5", "--init", "random", "--dim", "200", "--lr", "0.2")
+    assert main(["--corr", "0.5", "--dim", "200", "--lr", "0.2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == result
+    assert result["run"]["random_start"]["runs"] >= 100
+    for direction in result["directions"].values():
+        q, ci = direction["escape_quantiles"], direction["escape_quantiles_ci95"]
+        assert q["0.1"] < q["0.5"] < q["0.9"]
+        assert all(ci[k][0] <= q[k] <= ci[k][1] for k in q)
+        assert 0.9 < direction["recovery_probability"] <= 1
+    ratio = result["baseline"]["escape_quantiles"]["0.5"] / result["directions"]["v"]["escape_quantiles"]["0.5"]
+    assert result["speedup"] == pytest.approx(ratio)
+
+
+def test_automatic_rate_from_a_random_start_lies_above_critical_for_order_four(capsys):
+    result = as_json(capsys, "--task", "spiked-cumulant", "--init", "random")
+    assert result["run"]["lr"] > 3 * result["run"]["lr_critical"]
+    assert result["run"]["lr_gain"] == pytest.approx(9.1, abs=0.3)
+    assert result["directions"]["v"]["status"] == "noise_activated"
+    assert result["directions"]["v"]["sample_exponent"] == 3
+    assert result["directions"]["v"]["escape_samples"] is None
+    assert result["run"]["random_start"]["method"].startswith("first-passage law")
+
+
+def test_budget(capsys):
+    words = ("--task", "spiked-cumulant", "--p", "3", "--init", "random", "--lr", "0.006")
+    free = as_json(capsys, *words)["directions"]["v"]
+    within = as_json(capsys, *words, "--budget", str(free["escape_quantiles"]["0.5"]))["directions"]["v"]
+    assert free["recovery_probability"] == 1
+    assert within["recovery_probability"] == pytest.approx(0.5, abs=1e-6)
+    assert within["escape_quantiles"]["0.9"] is None
+    for bad in ("0", "-1", "nan", "inf", "many"):
+        assert "budget" in refusal(capsys, *words, "--budget", bad)
+    assert "leave it out" in refusal(capsys, "--budget", "10", "--init", "typical")
+    assert "seed" in refusal(capsys, "--seed", "-1")
 
 
 def test_never_is_null(capsys):
@@ -128,7 +171,7 @@ def test_version_and_help_in_a_fresh_process():
 
 def test_predict_imports_only_what_it_uses():
     code = (
-        "import sys; from solvers.predict import main; main(['--corr', '0.5', '--json'])\n"
+        "import sys; from solvers.predict import main; main(['--corr', '0.5', '--json', '--init', 'typical'])\n"
         "bad = {'numba', 'matplotlib', 'torch', 'scipy.stats', 'tqdm'} & set(sys.modules)\n"
         "assert not bad, bad"
     )
@@ -189,6 +232,6 @@ def test_warnings_in_words(capsys):
 
 
 def test_a_closed_pipe_is_no_error():
-    command = f"{sys.executable} -m solvers.predict --corr 0.5 --json | head -1"
+    command = f"{sys.executable} -m solvers.predict --corr 0.5 --init typical --json | head -1"
     run = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert "Traceback" not in run.stderr
