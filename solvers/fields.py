@@ -1,6 +1,7 @@
 """Where drift and diffusion come from: the lowered Hermite series, or quadrature over the latents."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from theory.population import Model, Population
 from theory.quadrature import LatentQuadrature
 
 Array = NDArray[np.float64]
+RADII, AGREEMENT = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02), 1e-6
 
 
 class Field(Protocol):
@@ -59,6 +61,43 @@ def exact_field(model: Model) -> Field:
     return LatentQuadrature(model, n_nodes=64)
 
 
+@dataclass(frozen=True)
+class NearAndFar:
+    """The series within ``radius`` of the origin, where it keeps the relative accuracy of a tiny drift; quadrature beyond."""
+
+    near: SeriesField
+    far: Field
+    radius: float
+    resolution: float = 1e-100
+
+    def __call__(self, alpha: Array) -> tuple[Array, float]:
+        """(∇Φ - α (α·∇Φ), V(α))."""
+        return self._at(alpha)(alpha)
+
+    def diffusion(self, alpha: Array) -> Array:
+        """D(α), shape (r, r)."""
+        return self._at(alpha).diffusion(alpha)
+
+    def _at(self, alpha: Array) -> Field:
+        return self.near if alpha @ alpha < self.radius**2 else self.far
+
+
+@lru_cache(maxsize=32)
+def accurate_field(population: Population) -> Field:
+    """The series where it is finite and complete; else the series as far out as it agrees with quadrature, and that beyond."""
+    series = SeriesField(population)
+    if population.complete:
+        return series
+    far = exact_field(population.model)
+    directions = np.random.default_rng(0).standard_normal((6, len(population.model.spikes)))
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    for radius in RADII:
+        flows = np.array([[far(radius * e)[0], series(radius * e)[0]] for e in directions])
+        if np.abs(flows[:, 0] - flows[:, 1]).max() <= AGREEMENT * np.abs(flows[:, 0]).max() + far.resolution:
+            return NearAndFar(series, far, radius)
+    return far
+
+
 def fitted_step(population: Population, degree: int | None = None) -> PolynomialMap:
     """The map ``population.lowered_step`` by least squares on quadrature, for models whose series diverges in the ball.
 
@@ -75,7 +114,7 @@ def fitted_step(population: Population, degree: int | None = None) -> Polynomial
     coefficients[low] = [known.get(tuple(e), np.zeros(len(series.coefficients))) for e in exponents[low].tolist()]
     points = _ball_points(r, degree)
     monomials = np.prod(points[:, None, :] ** exponents, axis=2)
-    targets = np.array([_step_values(exact_field(population.model), alpha) for alpha in points])
+    targets = np.array([_step_values(accurate_field(population), alpha) for alpha in points])
     rest = np.linalg.lstsq(monomials[:, ~low], targets - monomials[:, low] @ coefficients[low], rcond=1e-12)[0]
     coefficients[~low] = rest
     return PolynomialMap(exponents, coefficients.T)

@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
-from solvers.fields import Field, SeriesField, exact_field
+from solvers.fields import Field, SeriesField, accurate_field
 from theory.errors import require
-from theory.lower import PolynomialMap
+from theory.exponents import VISIBLE
 from theory.population import Model, Population
 from theory.results import EscapeTimes, Trajectory
 
 Array = NDArray[np.float64]
 RTOL, ATOL = 1e-8, 1e-12
 SERIES_TOLERANCE = 1e-3
-MAX_DOUBLINGS = 80
+MAX_PARTS = 200
+GROWTH = 4.0  # a part ends where |α| has grown by this factor: a blow-up at t = 10^40 needs a clock that starts again
 
 
 class NotConvergedError(ArithmeticError):
@@ -46,11 +47,24 @@ class FixedPoint:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A part of a flow with a clock of its own, from ``begin`` on (in units of d/δ samples): SciPy's solution."""
+
+    begin: float
+    solution: Any
+
+    @property
+    def end(self) -> float:
+        """When the next part takes over."""
+        return float(self.begin + self.solution.t[-1])
+
+
+@dataclass(frozen=True)
 class FlowRun:
     """One integrated flow: dense output in samples, first crossing of the threshold by each spike, and its end."""
 
     spikes: tuple[str, ...]
-    segments: tuple
+    segments: tuple["Segment", ...]
     samples_per_unit: float
     escape_samples: Array
     threshold: float
@@ -60,16 +74,16 @@ class FlowRun:
     @property
     def duration(self) -> float:
         """Samples covered by the dense output."""
-        return float(self.segments[-1].t[-1] * self.samples_per_unit) if self.segments else 0.0
+        return self.segments[-1].end * self.samples_per_unit if self.segments else 0.0
 
     def overlaps_at(self, samples: Array) -> Array:
         """α at times in samples, shape (n, r); beyond the end the fixed point."""
         tau = np.atleast_1d(np.asarray(samples, dtype=float)) / self.samples_per_unit
         result = np.tile(self.end, (len(tau), 1))
         for segment in self.segments:
-            inside = (tau >= segment.t[0]) & (tau <= segment.t[-1])
+            inside = (tau >= segment.begin) & (tau <= segment.end)
             if inside.any():
-                result[inside] = segment.sol(tau[inside]).T
+                result[inside] = segment.solution.sol(tau[inside] - segment.begin).T
         return result
 
     def evolve(self, samples: Array) -> Trajectory:
@@ -126,13 +140,15 @@ class PopulationODE:
 
         all_crossed.terminal = True  # type: ignore[attr-defined]
         stop = [all_crossed] if stop_at_escape and np.isinf(escapes).any() else []
+        begin = 0.0
         for part, at_rest in self._parts(start, np.ones(len(start)), RTOL, stop):
-            segments.append(part)
+            segments.append(Segment(begin, part))
             end, settled = part.y[:, -1], at_rest
             for k in np.flatnonzero(np.isinf(escapes)):
-                escapes[k] = _first_crossing(part, int(k), threshold)
-            if part.status == 1:  # the last spike crosses here, up to the rounding of the event's root
-                escapes[np.isinf(escapes)] = part.t[-1]
+                escapes[k] = begin + _first_crossing(part, int(k), threshold)
+            begin = segments[-1].end
+            if stop and part.t_events[0].size:  # the last spike crosses here, up to the rounding of the event's root
+                escapes[np.isinf(escapes)] = begin
                 break
         unit = self.dim / self.lr
         return FlowRun(self.model.spikes, tuple(segments), unit, escapes * unit, threshold, end, settled)
@@ -145,18 +161,26 @@ class PopulationODE:
         return end.copy()
 
     def _parts(self, alpha: Array, mask: Array, rtol: float, events: list[Callable]) -> Iterator[tuple[Any, bool]]:
-        """Solutions on horizons that double until the overlaps stop changing at a point that is not unstable."""
-        rate = float(np.linalg.norm(mask * self.rate(alpha)))
-        if rate < self.field.resolution:
-            return
-        tau, horizon = 0.0, 10 * max(float(np.linalg.norm(alpha)), 1e-300) / rate
-        for _ in range(MAX_DOUBLINGS):
-            part = integrate(lambda _, a: mask * self.rate(a), (tau, horizon), alpha, [*events, _outside], rtol)
+        """Solutions one after the other, each with its own clock, until the overlaps rest at a point that is not unstable.
+
+        A part ends where |α| has grown by ``GROWTH`` (the drift sets the next horizon), or after a horizon that doubles.
+        """
+        horizon = 0.0
+        for _ in range(MAX_PARTS):
+            rate = float(np.linalg.norm(mask * self.rate(alpha)))
+            if not horizon and rate < self.field.resolution:
+                return
+            size = float(np.linalg.norm(alpha))
+            horizon = horizon or 10 * max(size, 1e-300) / rate
+            growing = _reaches(min(GROWTH * size, 2.0))
+            part = integrate(
+                lambda _, a: mask * self.rate(a), (0.0, horizon), alpha, [*events, growing, _outside], rtol
+            )
             if part.status < 0 or part.t_events[-1].size:
                 raise NotConvergedError("the series is not converged along the flow: the overlaps left the unit ball")
-            change = np.abs(part.y[:, -1] - alpha).max()
-            alpha, tau, horizon = part.y[:, -1], part.t[-1], 2 * horizon
-            resting = change < max(1e-8, 1e-2 * rtol)
+            grown, change = part.t_events[-2].size > 0, np.abs(part.y[:, -1] - alpha).max()
+            alpha, horizon = part.y[:, -1], 0.0 if grown else 2 * horizon
+            resting = not grown and change < max(1e-8, 1e-2 * rtol)
             settled = resting and np.linalg.eigvals(mask[:, None] * self.jacobian(alpha) * mask).real.max() < 1e-6
             yield part, bool(settled)
             if settled:
@@ -205,6 +229,14 @@ def _first_crossing(part: Any, k: int, threshold: float) -> float:
     return float(brentq(excess, left, right, xtol=1e-12 * right)) if excess(left) < 0 < excess(right) else float(right)
 
 
+def _reaches(size: float) -> Callable[[float, Array], float]:
+    def event(_: float, alpha: Array) -> float:
+        return size - float(np.linalg.norm(alpha))
+
+    event.terminal = True  # type: ignore[attr-defined]
+    return event
+
+
 def _outside(_: float, alpha: Array) -> float:
     return 1.02 - float(np.linalg.norm(alpha))
 
@@ -213,16 +245,23 @@ _outside.terminal = True  # type: ignore[attr-defined]
 
 
 def best_signs(population: Population, size: float) -> Array:
-    """The start |α_k| = size on every spike with the signs that maximise Φ: the half of the starts that is attracted."""
+    """The start |α_k| = size on every spike with the signs that maximise Φ: the half of the starts that is attracted.
+
+    Terms with even powers only see no signs and would drown the others; what is left equal, up to rounding, goes to +.
+    """
     r = len(population.model.spikes)
     signs = np.array(np.meshgrid(*[[1, -1]] * r, indexing="ij")).reshape(r, -1).T
-    objective = PolynomialMap.from_polys([population.objective])
-    return size * signs[int(np.argmax([objective(size * s)[0] for s in signs]))]
+    values = np.zeros(len(signs))
+    for index, c in population.objective.as_dict().items():
+        if any(i % 2 for i in index) and abs(c) > VISIBLE:
+            values += float(c) * size ** sum(index) * np.prod(signs**index, axis=1)
+    best = values.max()
+    return size * signs[int(np.argmax(values >= best - 1e-9 * abs(best)))]
 
 
 def settle(population: Population, dim: float, lr: float, start: Array, active: Array | None = None) -> Array:
     """End of the flow from ``start``: the series leads there, Newton's method on the exact drift removes its error."""
-    exact = PopulationODE(population.model, exact_field(population.model), dim, lr)
+    exact = PopulationODE(population.model, accurate_field(population), dim, lr)
     try:
         end = PopulationODE(population.model, SeriesField(population), dim, lr).settle(start, active)
     except NotConvergedError:
@@ -246,7 +285,7 @@ def run_converged(
 
     Returns the ODE, its run, ``"series"`` or ``"quadrature"``, and the largest relative difference seen between the two.
     """
-    exact, gap = exact_field(population.model), np.inf
+    exact, gap = accurate_field(population), np.inf
     try:
         ode = PopulationODE(population.model, SeriesField(population), dim, lr)
         run = ode.run(start, threshold, stop_at_escape)
@@ -263,6 +302,6 @@ def run_converged(
 
 def _spread_along(run: FlowRun, n_points: int = 8) -> Array:
     """Points of the flow that are evenly spaced in arc length, so that the fast transition is not skipped."""
-    path = np.hstack([segment.y for segment in run.segments]).T if run.segments else run.end[None]
+    path = np.hstack([segment.solution.y for segment in run.segments]).T if run.segments else run.end[None]
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     return path[np.searchsorted(length, np.linspace(0, length[-1], n_points))]

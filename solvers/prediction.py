@@ -1,6 +1,7 @@
 """What the theory predicts for one model, dimension and learning rate: escape times, thresholds, fixed points, reasons."""
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from solvers.ode import FlowRun, best_signs, run_converged, settle
 from theory.errors import InputError, require
-from theory.exponents import Staircase, ThresholdLaw, Verdict, critical_rate, first_form
+from theory.exponents import Staircase, ThresholdLaw, Verdict, critical_rate, driving_forms, first_form
 from theory.population import Model, Population
 from theory.quadrature import tail_bound
 
@@ -112,12 +113,16 @@ def predict(
     require(isinstance(dim, (int, np.integer)) and 10 <= dim <= 10**12, "dim", dim, "a whole number, 10 … 10^12")
     require(0 < threshold < 1, "threshold", threshold, "a number between 0 and 1")
     require(lr is None or (np.isfinite(lr) and 0 < lr <= 1e6), "lr", lr, "a number > 0 (at most 1e6), or auto")
+    typical = start is not None or threshold > dim**-0.5
+    require(
+        typical, "threshold", threshold, f"above d^(-1/2) = {dim**-0.5:.3g}, where a start lies", "raise it or --dim"
+    )
     population = Population(model, order)
     _require_visible_order(population)
     origin = best_signs(population, dim**-0.5) if start is None else np.asarray(start, dtype=float)
-    form = first_form(population)
-    critical = critical_rate(population, *form, dim, threshold) if form else None
-    rate = lr if lr is not None else automatic_rate(population, critical, dim, origin, threshold)
+    critical_rates = _critical_rates(population, dim, threshold)
+    critical = max(critical_rates, default=None)
+    rate = lr if lr is not None else _fastest_rate(population, critical_rates, dim, origin, threshold)
     ode, flow, method, gap = run_converged(population, dim, rate, origin, threshold)
     stairs = Staircase(population, ode, lambda a, active: settle(population, dim, rate, a, active), dim**-0.5)
     return Prediction(
@@ -207,6 +212,26 @@ def _random_baseline(result: Prediction, threshold: float, own: "RandomStart") -
     return replace(base, random_lr=rate, random=law.laws[0])
 
 
+def _critical_rates(population: Population, dim: int, threshold: float) -> list[float]:
+    """δ_crit of the form that drives first; where it is of order 1, which has no barrier, also that of the next."""
+    forms = list(islice(driving_forms(population), 2))
+    return [critical_rate(population, *f, dim, threshold) for f in forms[: 2 if forms and forms[0][0] == 1 else 1]]
+
+
+def _fastest_rate(
+    population: Population, critical_rates: list[float], dim: int, start: Array, threshold: float
+) -> float:
+    """The automatic rate of each critical one; of several, that which recovers most spikes, and these soonest."""
+    rates = [automatic_rate(population, c, dim, start, threshold) for c in critical_rates or [None]]
+
+    def success(rate: float) -> tuple[int, float]:
+        times = run_converged(population, dim, rate, start, threshold)[1].escape_samples
+        seen = times[np.isfinite(times)]
+        return len(seen), -float(seen.max(initial=0.0))
+
+    return max(rates, key=success) if len(rates) > 1 else rates[0]
+
+
 def automatic_rate(population: Population, critical: float | None, dim: int, start: Array, threshold: float) -> float:
     """½ δ_crit, halved while a smaller rate lets more spikes reach the threshold; 0.1/V(0) if nothing is driven."""
     if critical is None:
@@ -240,23 +265,30 @@ def _direction(verdict: Verdict, rank: int | None, flow: FlowRun, threshold: flo
     status, reason = verdict.cause, verdict.reason
     if np.isfinite(escape):
         status = "recovered"
+        if verdict.cause != "driven":
+            reason = f"from zero: {reason}; but this start lies beyond the barrier"
         if abs(end) < threshold:
             reason += f"; only in passing: the flow ends at {end:.3f}"
     elif verdict.cause == "driven" and 1e-5 < abs(end) < threshold:
         status, reason = "below_threshold", f"{reason}, but settles at {end:.3f}, below the threshold {threshold:g}"
     elif verdict.cause == "driven":
-        status, reason = _lost(verdict, threshold)
+        status, reason = _lost(verdict, threshold, at_rest=not flow.segments)
     fall = verdict.fall
     law = fall.law if fall else None
-    if status == "noise_activated" and verdict.exponent:
+    if fall is None and status in ("noise_activated", "recovered") and verdict.exponent:
         law = ThresholdLaw(verdict.exponent)  # at a fixed ratio of lr to the critical one, noise scales as drift does
     return Direction(
         verdict.spike, verdict.exponent, rank, fall.waits_for if fall else (), law, status, reason, end, escape,
     )  # fmt: skip
 
 
-def _lost(verdict: Verdict, threshold: float) -> tuple[str, str]:
+def _lost(verdict: Verdict, threshold: float, at_rest: bool) -> tuple[str, str]:
     """Driven in some random starts, or from a better start, but not by the flow from this one."""
+    if at_rest:
+        return (
+            "wrong_sign",
+            f"{verdict.reason}, but this start rests at a fixed point of the flow that noise would leave",
+        )
     if abs(verdict.fixed_point) < threshold:
         return (
             "below_threshold",

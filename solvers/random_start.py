@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.fields import Field, SeriesField, exact_field, fitted_step
+from solvers.fields import Field, SeriesField, accurate_field, fitted_step
 from solvers.fokker_planck import FirstPassage
 from solvers.fokker_planck import best_rate as best_rate_of_one
 from theory.exponents import first_form
@@ -137,7 +137,7 @@ def natural_scale(population: Population, dim: float, lr: float, flow_escapes: A
 
 def field_of(population: Population, series: bool) -> Field:
     """The drift and diffusion to use."""
-    return SeriesField(population) if series else exact_field(population.model)
+    return SeriesField(population) if series else accurate_field(population)
 
 
 @lru_cache(maxsize=32)

@@ -6,8 +6,8 @@ drives iff the top eigenvalue of the transverse Jacobian (Hessian minus ρ = α�
 only while nothing is learnt (ρ = 0) and if max P > 0 on the sphere.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -144,10 +144,11 @@ class Staircase:
             members = {k for k in remaining if self._degree_of(k, learnt, remaining) == degree}
             directions, refusal = self._driving_directions(branch, degree, sorted(remaining))
             if directions:
-                share = branch.probability / len(directions)
-                children = [self._fall(branch, degree, remaining, e, share) for e in directions]
-                if all(len(child.learnt) > 0 and not np.allclose(child.alpha, branch.alpha) for child in children):
-                    return [end for child in children for end in self._walk(child)]
+                children = [self._fall(branch, degree, remaining, e) for e in directions]
+                children = [c for c in children if c.learnt and not np.allclose(c.alpha, branch.alpha)]
+                if children:  # a start whose own drive does not carry it falls back, and noise takes it elsewhere
+                    share = branch.probability / len(children)
+                    return [end for c in children for end in self._walk(replace(c, probability=share))]
                 refusal = FALLS_BACK[degree >= 3]
             refused |= {k: (*refusal, degree) for k in members}
             remaining -= members
@@ -175,19 +176,19 @@ class Staircase:
                 return [e, -e], ("", "")
             if learnt:
                 return [], ("repelled", f"repelled once {names} is learnt: growth rate {values[-1]:.3g} < 0 (in δ/d)")
-        form = _Form(self.terms, degree, remaining, len(self.spikes))
         if learnt:
             return [], (
                 "repelled",
                 f"repelled once {names} is learnt: an order-{degree} drive cannot beat a linear force",
             )
+        form = _Form(self.terms, degree, remaining, len(self.spikes))
         if form.maximum <= VISIBLE:
             return [], ("wrong_sign", f"its order-{degree} term has the repulsive sign: no number of samples helps")
         if degree == 2:
             return [], FALLS_BACK[False]
         return form.maximisers, ("", "")
 
-    def _fall(self, branch: _Branch, degree: int, remaining: set[int], e: Array, share: float) -> _Branch:
+    def _fall(self, branch: _Branch, degree: int, remaining: set[int], e: Array) -> _Branch:
         stage = 1 + max((f.stage for f in branch.falls), default=0)
         longest = max([degree, *(f.law.leap for f in branch.falls)])
         fallen = [k for k in remaining if abs(e[k]) > 1e-7]
@@ -195,11 +196,11 @@ class Staircase:
             Fall(self.spikes[k], degree, stage, self._waits_for(k, branch.learnt, remaining), ThresholdLaw(longest))
             for k in fallen
         )
-        size = min(self.size, 0.1)
+        size = min(self.size, 0.9)
         active = np.zeros(len(self.spikes))
         active[[*branch.learnt, *fallen]] = 1
         alpha = self.settle(branch.alpha * np.sqrt(1 - size**2) + size * e, active)
-        return _Branch(np.where(np.abs(alpha) > 1e-5, alpha, 0.0), share, branch.falls + falls)
+        return _Branch(np.where(np.abs(alpha) > 1e-5, alpha, 0.0), branch.probability, branch.falls + falls)
 
     def _waits_for(self, k: int, learnt: Iterable[int], remaining: set[int]) -> tuple[str, ...]:
         """Other spikes without which the degree that drives k would be higher."""
@@ -241,7 +242,7 @@ class Staircase:
             seen = "" if visible is None else f"; the next order it sees, {visible}, has the repulsive sign"
             reason = (
                 f"the activation is blind to order {present} (c_{present} = 0){seen}; "
-                f"hermite:2=1,{present}=1 would see it"
+                f"hermite:{','.join(f'{k}=1' for k in sorted({2, present}))} would see it"
             )
         return Verdict(spike, degree or visible, None, 0.0, cause, reason, 0.0)
 
@@ -317,21 +318,25 @@ class _Form:
         return all(value(n) <= value(e) + 1e-12 for n in near)
 
 
-def first_form(population: Population) -> tuple[int, float] | None:
-    """Degree and maximum on the sphere of the form that drives first from a random start; None if nothing does."""
+def driving_forms(population: Population) -> Iterator[tuple[int, float]]:
+    """Degree and maximum on the sphere of the forms that drive from a random start, each without the spikes before it."""
     terms = {i: float(c) for i, c in population.objective.as_dict().items() if abs(c) > VISIBLE}
     n_spikes = len(population.model.spikes)
     remaining = set(range(n_spikes))
     while remaining:
         inside = {i: c for i, c in terms.items() if not any(i[j] for j in range(n_spikes) if j not in remaining)}
         if not inside:
-            return None
+            return
         degree = min(sum(i) for i in inside)
         form = _Form(inside, degree, sorted(remaining), n_spikes)
         if form.maximum > VISIBLE:
-            return degree, form.maximum
+            yield degree, form.maximum
         remaining -= form.support
-    return None
+
+
+def first_form(population: Population) -> tuple[int, float] | None:
+    """The form that drives first; None if nothing does."""
+    return next(driving_forms(population), None)
 
 
 def critical_rate(population: Population, degree: int, maximum: float, dim: float, threshold: float) -> float:

@@ -69,6 +69,14 @@ class Population:
             total += self._series(h, n, f"h{n}")
         return total - total.coeff_monomial(1)
 
+    @property
+    def complete(self) -> bool:
+        """Whether no term beyond ``order`` is missing: polynomial σ, or labels whose powers have few Hermite degrees."""
+        learner, degree = self.model.learner, self.model.task.degree
+        functions = [*learner.objective.values(), *learner.slope_squared.values()]
+        finite = all(h.degree is not None and h.degree + 2 <= self.order for h in functions)
+        return finite or (degree is not None and 2 * degree + 2 <= self.order)
+
     @cached_property
     def euclidean_gradient(self) -> tuple[sp.Poly, ...]:
         """∇Φ."""
@@ -151,18 +159,18 @@ class Population:
     def drift_text(self, spike: str) -> str:
         """The leading orders of one component of the drift in plain text, per sample."""
         a = self.model.spikes.index(spike)
+        flow = polynomial_text(self.spherical_gradient[a], self._gradient_cut)
         v_0 = polynomial_text(sp.Poly(self.variance.coeff_monomial(1), *self.overlaps))
-        return f"delta/d*({polynomial_text(self.spherical_gradient[a])}) - delta^2/(2*d)*({v_0})*alpha_{spike}"
+        return f"delta/d*({flow}) - delta^2/(2*d)*({v_0})*alpha_{spike}"
 
     def latex(self) -> str:
         """Φ and the drift as on a board, leading orders first, in LaTeX (an ``aligned`` block)."""
-        lines = [rf"\Phi(\alpha) &= {polynomial_latex(self.objective)}"]
-        for spike, f in zip(self.model.spikes, self.spherical_gradient, strict=True):
-            flow = rf"\frac{{\delta}}{{d}}\left[{polynomial_latex(f)}\right]"
-            lines.append(
-                rf"\frac{{d\alpha_{{{spike}}}}}{{dt}} &= {flow} - \frac{{\delta^2}}{{2d}}\,V(\alpha)\,\alpha_{{{spike}}}"
-            )
-        lines.append(rf"V(\alpha) &= {polynomial_latex(self.variance)}")
+        lines = [rf"\Phi(\alpha) &= {polynomial_latex(self.objective, self._cut(self.model.learner.objective))}"]
+        for a, f in zip(self.overlaps, self.spherical_gradient, strict=True):
+            flow = rf"\frac{{\delta}}{{d}}\left[{polynomial_latex(f, self._gradient_cut)}\right]"
+            name = sp.latex(a)
+            lines.append(rf"\frac{{d{name}}}{{dt}} &= {flow} - \frac{{\delta^2}}{{2d}}\,V(\alpha)\,{name}")
+        lines.append(rf"V(\alpha) &= {polynomial_latex(self.variance, self._cut(self.model.learner.slope_squared))}")
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     def values(self) -> dict[sp.Symbol, float]:
@@ -181,6 +189,20 @@ class Population:
             coefficients = self._coefficients(function)
             numbers |= {self._coefficient_symbol(family, k): c for k, c in enumerate(coefficients)}
         return numbers
+
+    def _cut(self, functions: dict[int, ScalarFunction]) -> int | None:
+        """Lowest degree that the series of sum_n E[y^n f_n(s)] lacks; None if it ends before."""
+        degree = self.model.task.degree
+        ends = all(
+            (f.degree is not None and f.degree <= self.order) or (degree is not None and n * degree <= self.order)
+            for n, f in functions.items()
+        )
+        return None if ends else self.order + 1
+
+    @property
+    def _gradient_cut(self) -> int | None:
+        cut = self._cut(self.model.learner.objective)
+        return None if cut is None else cut - 1
 
     @property
     def _zero(self) -> sp.Poly:
