@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 QUANTILES = (0.1, 0.5, 0.9)
 RUNS, SEARCH_RUNS, GRID = 1000, 300, 9
 SMALL_STEP = 0.01
-FEWEST_RUNS, MOST_STEPS = 100, 2e7  # of all trajectories together: some ten seconds
+STEPS_A_RUN = 6000  # on average, or fewer runs: some seconds in all
 HORIZON = 4.0  # of the time scale on which the flow, or noise, brings the last spike over the threshold
 KOLMOGOROV, DIFFUSION = "first-passage law (Kolmogorov equation)", "diffusion (SDE)"
 
@@ -153,13 +153,13 @@ def _simulate(
     from solvers.sde import OverlapSDE
 
     sde = OverlapSDE(population.model.spikes, step_of(population, series), dim, lr)
-    runs = min(runs, int(MOST_STEPS / sde.steps(horizon)))
-    if runs < FEWEST_RUNS:
+    affordable = int(runs * STEPS_A_RUN / sde.steps(horizon))
+    if affordable < runs / 10:
         raise TooLongError(
             f"the SDE would take {sde.steps(horizon):.1g} steps a trajectory: one spike relaxes that much faster than the "
             "slowest escapes"
         )
-    return sde.run(runs, horizon, seed, threshold, stop_spikes=until).escapes
+    return sde.run(min(runs, affordable), horizon, seed, threshold, stop_spikes=until).escapes
 
 
 def _exact(spike: str, law: FirstPassage, budget: float | None) -> EscapeLaw:
