@@ -12,6 +12,7 @@ from solvers.options import (
     check_plot_path,
     run_command,
 )
+from theory.numerals import whole_number
 
 PROGRAM = "sims.compare"
 EXAMPLES = """examples:
@@ -34,12 +35,16 @@ def make_parser() -> Parser:
     add_random_options(parser)
     simulation = parser.add_argument_group("simulation")
     simulation.add_argument("--dim", default="1000", metavar="D", help="input dimension d (default: %(default)s)")
-    simulation.add_argument("--runs", type=int, default=40, help="independent runs (default: %(default)s)")
-    simulation.add_argument("--batch", type=int, default=1, help="mini-batch size B; the step is the sum over it")
+    simulation.add_argument("--runs", type=whole_number, default=40, help="independent runs (default: %(default)s)")
+    simulation.add_argument(
+        "--batch", type=whole_number, default=1, help="mini-batch size B; the step is the sum over it"
+    )
     simulation.add_argument(
         "--samples", default="auto", help="samples a run; auto: three times the last predicted escape (default: auto)"
     )
-    simulation.add_argument("--threads", type=int, default=None, help="threads (default: the cores of this machine)")
+    simulation.add_argument(
+        "--threads", type=whole_number, default=None, help="threads (default: the cores of this machine)"
+    )
     simulation.add_argument("--quiet", action="store_true", help="no progress on stderr")
     add_output_options(parser)
     return parser
@@ -48,15 +53,12 @@ def make_parser() -> Parser:
 def main(arguments: list[str] | None = None) -> int:
     """Parse, predict, simulate, print; returns the exit code."""
     words = make_parser().parse_args(arguments)
-    try:
-        return run_command(PROGRAM, lambda: _answer(words))
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{PROGRAM}: interrupted before the first run finished; nothing to compare\n")
-        return 130
+    unfinished = "interrupted before the first run finished; nothing to compare"
+    return run_command(PROGRAM, lambda: _answer(words), unfinished)
 
 
 def _answer(words: Namespace) -> int:
-    from sims.comparison import compare, comparison_json, comparison_table
+    from sims.comparison import check_batch, compare, comparison_json, comparison_table
     from sims.ensemble import check_ensemble
     from sims.sgd import OnlineSGD
     from solvers.build import build_model, dims_from_words, predict_from_words
@@ -68,6 +70,8 @@ def _answer(words: Namespace) -> int:
     samples = _samples(words.samples)
     check_ensemble(words.runs, 1 if samples is None else samples, words.threads)
     OnlineSGD(model, dims[0], 1.0, words.batch)  # refuses what it cannot run before the theory takes its time
+    if samples is not None:
+        check_batch(words.batch, samples)
     prediction = predict_from_words(words, model, dims[0])
     result = compare(prediction, words.runs, words.seed, words.batch, samples, words.threads, words.quiet)
     sys.stdout.write(comparison_json(result) if words.json else comparison_table(result))
@@ -82,11 +86,9 @@ def _answer(words: Namespace) -> int:
 def _samples(text: str) -> int | None:
     from theory.errors import InputError
 
-    if text == "auto":
-        return None
     try:
-        return int(float(text))
-    except (ValueError, OverflowError):
+        return None if text == "auto" else whole_number(text)
+    except ValueError:
         raise InputError("samples", repr(text), "a whole number >= 1, or auto") from None
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from sims.ensemble import Ensemble, run_ensemble
 from sims.sgd import OnlineSGD
 from solvers.prediction import Direction, Prediction
-from solvers.report import as_dict, format_samples
-from theory.errors import InputError
+from solvers.report import as_dict, format_samples, warnings_of
+from theory.errors import InputError, require
 
 SECONDS_PER_NORMAL = 3e-9  # a careful guess, for the warning about cost only
 LONGEST_AUTO = 3600.0
@@ -60,8 +60,16 @@ def compare(
                 "samples", f"auto = {samples:.3g} a run (about {cost / 3600:.3g} hours)", "at most one hour on auto",
                 "give --samples, a smaller --dim or fewer --runs",
             )  # fmt: skip
+    check_batch(batch, samples)
     ensemble = run_ensemble(engine, runs, samples, seed, prediction.threshold, threads, quiet)
     return Comparison(prediction, ensemble, seed, batch)
+
+
+def check_batch(batch: int, samples: int) -> None:
+    """Raise InputError if a run would not make a single step."""
+    require(
+        samples >= batch, "samples", samples, f"at least one batch of {batch}", "more --samples or a smaller --batch"
+    )
 
 
 def _enough_samples(prediction: Prediction) -> int:
@@ -104,7 +112,7 @@ def comparison_table(result: Comparison) -> str:
         f"simulation  {done} runs of {ensemble.escapes.budget:.4g} samples, seed {result.seed}, "
         f"{ensemble.seconds:.3g} s, {ensemble.samples / ensemble.seconds:.3g} samples/s"
         + ("  (INTERRUPTED: finished runs only)" if ensemble.interrupted else ""),
-        *(f"warning     {line}" for line in p.warnings),
+        *(f"warning     {line}" for line in warnings_of(p)),
         "",
     ]
     head = (
@@ -178,7 +186,7 @@ def comparison_json(result: Comparison) -> str:
             "directions": {s: _measured_dict(measured(result, s)) for s in ensemble.escapes.spikes},
         },
     }
-    return json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(payload, indent=2, allow_nan=False) + "\n"
 
 
 def _measured_dict(m: Measured) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from sims.comparison import Comparison, measured, predicted_median
-from solvers.plots import colour_of, draw_flow, finish, mark_threshold, time_grid, title_of
+from solvers.plots import colour_of, draw_flow, finish, mark_threshold, overlap_label, time_grid, title_of
 
 MAX_THIN_LINES = 60
 
@@ -57,7 +57,7 @@ def _mark_escapes(axes: Axes, result: Comparison) -> None:
 
 def _legend(result: Comparison) -> list[Line2D | Patch]:
     spikes = result.prediction.model.spikes
-    names = [Line2D([], [], color=colour_of(s, spikes), lw=3, label=f"$|\\alpha_{{{s}}}|$") for s in spikes]
+    names = [Line2D([], [], color=colour_of(s, spikes), lw=3, label=overlap_label(s)) for s in spikes]
     grey = "#444444"
     return [
         *names,

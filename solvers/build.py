@@ -7,6 +7,7 @@ from math import factorial, isfinite, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.options import require_defaults
 from solvers.prediction import Prediction, predict, predict_random
 from theory.activations import Activation, activation_from_text, hermite_mixture, relu
 from theory.errors import InputError, require
@@ -15,37 +16,40 @@ from theory.hermite import MultiIndex
 from theory.latents import Coupling, EvenCoupling, GaussianCopula, Latent, gauss, lobatto, radau, standard_latent
 from theory.laws import Task
 from theory.learners import CorrelationLoss, Loss, Neuron, SquaredLoss
+from theory.numerals import number, whole_number
 from theory.population import Model, Population
 from theory.tasks import MixedCumulant, TeacherStudent
 
 COUPLINGS: dict[str, Coupling] = {"copula": GaussianCopula(), "even": EvenCoupling()}
 LOSSES: dict[str, Loss] = {"correlation": CorrelationLoss(), "squared": SquaredLoss()}
-FACTOR = re.compile(r"h(\d{1,2})\(([a-z]\w{0,9})\)")
+FACTOR = re.compile(r"h(\d{1,2})\(([a-z]\w{0,9})\)", re.ASCII)
 TEACHER = "terms joined by + or -, each a product of a number and factors hK(NAME), as in h2(u)+0.5*h1(u)*h4(v)"
 
 
 def build_model(words: Namespace) -> Model:
     """Task and learner from parsed options. Raises InputError."""
     task = build_task(words)
-    activation = activation_from_text(words.activation) if words.activation else default_activation(task)
+    activation = default_activation(task) if words.activation is None else activation_from_text(words.activation)
     return Model(task, Neuron(activation, LOSSES[words.loss]))
 
 
 def build_task(words: Namespace) -> Task:
     """The law of the data. Options that do not belong to the chosen task must be left at their defaults."""
     require(3 <= words.p <= 8, "p", words.p, "3 … 8")
+    company = f"--task {words.task}"
     if words.task == "teacher-student":
-        _require_defaults(words, latent="standard", coupling="copula", beta_m=0.0, beta_u=None, beta_v=10.0)
-        require(isfinite(words.corr) and abs(words.corr) <= 1, "corr", words.corr, "-1 … 1")
-        if words.teacher:
+        require_defaults(words, company, latent="standard", coupling="copula", beta_m=0.0, beta_u=None, beta_v=10.0)
+        if words.teacher is not None:
             require(words.corr == 0, "corr", words.corr, "0 with --teacher", "write the term h1(u)*h1(v) into it")
+            require_defaults(words, "--teacher", p=4)
             return teacher_from_text(words.teacher, words.noise)
+        require(words.corr == 0 or 1e-6 <= abs(words.corr) <= 1, "corr", words.corr, "0, or 1e-6 … 1 in absolute value")
         terms = [((2, 0), 1.0), ((1, 1), words.corr), ((0, words.p), 1.0)]
         return TeacherStudent(("u", "v"), tuple((i, f) for i, f in terms if f), words.noise)
-    _require_defaults(words, teacher=None, noise=0.0)
+    require_defaults(words, company, teacher=None, noise=0.0)
     alone = words.task == "spiked-cumulant"
     if alone:
-        _require_defaults(words, beta_m=0.0, beta_u=None, corr=0.0, coupling="copula")
+        require_defaults(words, company, beta_m=0.0, beta_u=None, corr=0.0, coupling="copula")
     beta_u = 0.0 if alone else 1.0 if words.beta_u is None else words.beta_u
     latent = latent_from_text(words.latent, words.p)
     return MixedCumulant(latent, COUPLINGS[words.coupling], words.corr, words.beta_m, beta_u, words.beta_v)
@@ -73,7 +77,7 @@ def latent_from_text(text: str, p: int) -> Latent:
     signs = {"standard": 0, "positive": 1, "negative": -1}
     rules = {"radau": radau, "lobatto": lobatto}
     try:
-        node = float(rest) if rest else None
+        node = number(rest) if rest else None
     except ValueError:
         raise InputError("latent", repr(text), "a number after the colon, as in lobatto:2") from None
     require(node is None or isfinite(node), "latent", repr(text), "a finite node")
@@ -90,7 +94,7 @@ def teacher_from_text(text: str, noise: float = 0.0) -> TeacherStudent:
     """Read ``h2(u)+0.5*h1(u)*h4(v)``, h_k = He_k. Spikes are named m, u, v or as one likes. Never evaluated."""
     compact = text.replace(" ", "")
     # A sign right after an exponent's e (1e-3) does not start a new term.
-    parts = [t for t in re.split(r"(?<![\d.]e)(?=[+-])", compact) if t]
+    parts = [t for t in re.split(r"(?<![\d.][eE])(?=[+-])", compact) if t]
     require(bool(parts) and len(compact) <= 400, "teacher", repr(text), TEACHER)
     read = [_term(part, text) for part in parts]
     spikes = tuple(sorted({s for _, degrees in read for s in degrees}))
@@ -112,7 +116,7 @@ def _term(part: str, text: str) -> tuple[float, dict[str, int]]:
             degrees[spike] = degree
             continue
         try:
-            value *= float(factor)
+            value *= number(factor)
         except ValueError:
             raise InputError("teacher", repr(text), TEACHER) from None
     require(bool(degrees), "teacher", repr(text), TEACHER)
@@ -136,7 +140,7 @@ def predict_from_words(words: Namespace, model: Model, dim: int) -> Prediction:
 def samples_from_text(text: str | None) -> float | None:
     """A number of samples such as 1e9, or None."""
     try:
-        samples = None if text is None else float(text)
+        samples = None if text is None else number(text)
     except ValueError:
         raise InputError("budget", repr(text), "a number of samples >= 1, as in 1e9") from None
     require(
@@ -150,7 +154,7 @@ def lr_from_text(text: str) -> float | None:
     if text == "auto":
         return None
     try:
-        return float(text)
+        return number(text)
     except ValueError:
         raise InputError("lr", repr(text), "a number > 0, or auto") from None
 
@@ -160,7 +164,7 @@ def start_from_text(text: str, spikes: tuple[str, ...]) -> NDArray[np.float64] |
     if text in ("random", "typical"):
         return None
     try:
-        pairs = [(name, float(value)) for name, value in (item.split("=") for item in text.split(","))]
+        pairs = [(name.strip(), number(value)) for name, value in (item.split("=") for item in text.split(","))]
     except ValueError:
         raise InputError(
             "init", repr(text), f"random, typical, or overlaps for {', '.join(spikes)} such as u=0.05"
@@ -178,17 +182,9 @@ def dims_from_words(words: list[str]) -> list[int]:
     """``--dim 100 1000`` or ``--dim 100,1000``."""
     pieces = [piece for word in words for piece in word.split(",")]
     try:
-        dims = [int(float(piece)) if "e" in piece else int(piece) for piece in pieces]
-    except (ValueError, OverflowError):
+        dims = [whole_number(piece) for piece in pieces]
+    except ValueError:
         raise InputError("dim", repr(" ".join(words)), "whole numbers >= 10, as in 1000 or 100,1000,1e4") from None
     for dim in dims:
         require(10 <= dim <= 10**12, "dim", dim, "a whole number, 10 … 10^12")
     return dims
-
-
-def _require_defaults(words: Namespace, **defaults: object) -> None:
-    for name, value in defaults.items():
-        given = getattr(words, name)
-        require(
-            given == value, "--" + name.replace("_", "-"), given, f"nothing with --task {words.task}", "leave it out"
-        )

@@ -1,17 +1,32 @@
-"""Command-line words shared by ``solvers.predict`` and ``sims.compare``. Imports nothing heavy, so that --help is fast."""
+"""Words and manners that every command line shares. Imports nothing heavy, so that --help is fast."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from theory.numerals import number, whole_number
 
 TASKS = ("mixed-cumulant", "spiked-cumulant", "teacher-student")
 PICTURES = (".png", ".pdf", ".svg")
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a bad argument in one line and exits with 2."""
+    """Reports a bad argument in one line and exits with 2; whatever is printed suits the terminal's encoding."""
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """The first thing every command does: Greek letters become ? where stdout cannot show them."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")
+        return super().parse_args(*args, **kwargs)
+
+    def exit(self, status: int = 0, message: str | None = None) -> None:  # type: ignore[override]
+        """After --help and --version: their text may not have reached stdout yet."""
+        super().exit(run_command(self.prog, lambda: status), message)
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """One line, no usage block."""
@@ -28,9 +43,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """What is learnt, and who learns it."""
     model = parser.add_argument_group("model")
     model.add_argument("--task", choices=TASKS, default=TASKS[0], help="law of the data (default: %(default)s)")
-    model.add_argument("--p", type=int, default=4, help="order of the cumulant, 3 … 8 (default: %(default)s)")
+    model.add_argument("--p", type=whole_number, default=4, help="order of the cumulant, 3 … 8 (default: %(default)s)")
     model.add_argument(
-        "--corr", type=float, default=0.0, help="correlation E[λν] of the latents (default: %(default)s)"
+        "--corr", type=number, default=0.0, help="correlation E[λν] of the latents (default: %(default)s)"
     )
     model.add_argument(
         "--coupling", choices=("copula", "even"), default="copula",
@@ -40,17 +55,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--latent", default="standard", metavar="RULE",
         help="law of ν: standard, positive or negative (sign of E[He_p(ν)]), gauss, radau:NODE, lobatto:NODE",
     )  # fmt: skip
-    model.add_argument("--beta-m", type=float, default=0.0, help="strength of the mean spike (default: %(default)s)")
-    model.add_argument("--beta-u", type=float, default=None, help="strength of the covariance spike (default: 1)")
+    model.add_argument("--beta-m", type=number, default=0.0, help="strength of the mean spike (default: %(default)s)")
+    model.add_argument("--beta-u", type=number, default=None, help="strength of the covariance spike (default: 1)")
     model.add_argument(
-        "--beta-v", type=float, default=10.0, help="strength of the cumulant spike (default: %(default)s)"
+        "--beta-v", type=number, default=10.0, help="strength of the cumulant spike (default: %(default)s)"
     )
     model.add_argument(
         "--teacher", metavar="F",
         help="teacher-student: f* as a sum of products, e.g. 'h2(u)+0.5*h1(u)*h1(v)+h4(v)', h_k the He_k "
         "(default: h2(u)+corr*h1(u)*h1(v)+h_p(v))",
     )  # fmt: skip
-    model.add_argument("--noise", type=float, default=0.0, help="standard deviation of the teacher's label noise")
+    model.add_argument("--noise", type=number, default=0.0, help="standard deviation of the teacher's label noise")
     model.add_argument(
         "--activation", metavar="A",
         help="relu[:BIAS], erf, tanh, sigmoid, softplus or hermite:K=C,K=C,… with C the c_k (default: relu where it sees "
@@ -67,8 +82,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="learning rate δ (step δ/d), a number or auto: the least median escape time from a random start, half the "
         "critical rate otherwise (default: %(default)s)",
     )  # fmt: skip
-    run.add_argument("--threshold", type=float, default=0.3, help="overlap of weak recovery (default: %(default)s)")
-    run.add_argument("--order", type=int, default=20, help="order of the Hermite series (default: %(default)s)")
+    run.add_argument("--threshold", type=number, default=0.3, help="overlap of weak recovery (default: %(default)s)")
+    run.add_argument(
+        "--order", type=whole_number, default=20, help="order of the Hermite series (default: %(default)s)"
+    )
     run.add_argument(
         "--init", default="random",
         help="random (w uniform on the sphere: laws of the escape times), typical (the ODE from |α| = d^-1/2 on every spike, "
@@ -80,7 +97,7 @@ def add_random_options(parser: argparse.ArgumentParser) -> None:
     """What only a random start needs."""
     random = parser.add_argument_group("random start")
     random.add_argument("--budget", metavar="SAMPLES", help="samples within which recovery counts, e.g. 1e9")
-    random.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
+    random.add_argument("--seed", type=whole_number, default=0, help="seed of everything random (default: %(default)s)")
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -99,21 +116,45 @@ def check_plot_path(path: Path | None) -> None:
 
     if path is None:
         return
+    require(find_spec("matplotlib") is not None, "--plot", path, "nothing without Matplotlib", "pip install matplotlib")
     require(path.suffix.lower() in PICTURES, "--plot", path, "a file name ending in " + ", ".join(PICTURES))
     require(path.parent.is_dir(), "--plot", path, "a file in an existing directory", f"create {path.parent} first")
     writable = os.access(path if path.exists() else path.parent, os.W_OK) and not path.is_dir()
     require(writable, "--plot", path, "a writable file", "choose another place")
 
 
-def run_command(program: str, command: Callable[[], int]) -> int:
-    """Run a command; an InputError becomes one line and exit code 2."""
-    from theory.errors import InputError
+def require_defaults(words: argparse.Namespace, company: str, **defaults: object) -> None:
+    """Refuse what would be silently ignored: options that mean nothing beside ``company`` must be left at their defaults."""
+    from theory.errors import require
+
+    for name, value in defaults.items():
+        given = getattr(words, name)
+        require(given == value, "--" + name.replace("_", "-"), given, f"nothing with {company}", "leave it out")
+
+
+def run_command(program: str, command: Callable[[], int], interrupted: str = "interrupted") -> int:
+    """Run a command and flush stdout; bad input, a failed write and Ctrl-C (code 130) become one line."""
+    from theory.errors import InputError, require
 
     try:
-        return command()
-    except InputError as error:
+        require(sys.stdout is not None, "stdout", "a closed stream", "an open one", "send it to /dev/null")
+        code = command()
+        sys.stdout.flush()
+    except (InputError, ImportError) as error:
         fail(program, str(error))
     except BrokenPipeError:
         # The reader of a pipe has gone (| head): nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        _discard_output()
+        return 0
+    except OSError as error:
+        _discard_output()
+        fail(program, f"{error.filename or 'stdout'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{program}: {interrupted}\n")
+        return 130
+    return code
+
+
+def _discard_output() -> None:
+    """What is still buffered cannot be written; the interpreter must not try again at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

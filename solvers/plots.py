@@ -23,6 +23,16 @@ def colour_of(spike: str, spikes: tuple[str, ...]) -> str:
     return COLOURS.get(spike) or FURTHER[others.index(spike) % len(FURTHER)]
 
 
+def overlap_label(spike: str) -> str:
+    """|α_spike| as Matplotlib sets it; in a longer name _ is a letter."""
+    name = spike if len(spike) == 1 else rf"\mathrm{{{_escaped(spike)}}}"
+    return rf"$|\alpha_{{{name}}}|$"
+
+
+def _escaped(name: str) -> str:
+    return name.replace("_", r"\_")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write the figure whole or not at all."""
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
@@ -42,7 +52,7 @@ def draw_flow(axes: Axes, flow: FlowRun, times: np.ndarray, label: str = "", **s
     """|α_k(t)| of the population flow."""
     overlaps = np.abs(flow.overlaps_at(times))
     for k, spike in enumerate(flow.spikes):
-        text = f"{label}$|\\alpha_{{{spike}}}|$"
+        text = label + overlap_label(spike)
         axes.plot(times, overlaps[:, k], color=colour_of(spike, flow.spikes), label=text, **style)
 
 
@@ -101,7 +111,7 @@ def mathtext(text: str) -> str:
     greek = {"α": "alpha", "β": "beta", "ν": "nu", "λ": "lambda"}
     text = re.sub(r"([αβ])_(\w)", lambda m: rf"$\{greek[m[1]]}_{m[2]}$", text)
     text = re.sub(r"E\[He_(\d)\(ν\)\]", r"$E[\\mathrm{He}_\1(\\nu)]$", text)
-    text = re.sub(r"He_(\d+)\((\w+)\)", r"$\\mathrm{He}_{\1}(\2)$", text)
+    text = re.sub(r"He_(\d+)\((\w+)\)", lambda m: rf"$\mathrm{{He}}_{{{m[1]}}}({_escaped(m[2])})$", text)
     text = text.replace("E[λν]", r"$E[\lambda\nu]$").replace("f*", "$f^*$")
     if re.fullmatch(r"d( log\^2 d|\^\d)?", text):
         return "$" + text.replace(" log", r"\,\log") + "$"
@@ -141,7 +151,8 @@ def _plot_dimensions(results: list[Prediction]) -> Figure:
         axes.loglog(dims[seen], alone[seen], "s--", color=GREY, label=f"v alone: {law}")
     axes.set_xlabel("input dimension $d$")
     axes.set_ylabel("escape time [samples]")
-    axes.legend(frameon=False)
+    if np.isfinite(alone).any() or any(d.escape_samples < np.inf for r in results for d in r.directions):
+        axes.legend(frameon=False)
     axes.set_title(mathtext(results[0].model.task.describe().replace("; ", "\n")), fontsize=9)
     return figure
 

@@ -10,10 +10,12 @@ from solvers.options import (
     add_random_options,
     add_run_options,
     check_plot_path,
+    require_defaults,
     run_command,
 )
 
 PROGRAM = "solvers.predict"
+UNUSED_BY_LATEX = ("json", "plot", "dim", "lr", "threshold", "order", "init", "budget", "seed")
 EXAMPLES = """examples:
   python -m solvers.predict --p 4 --corr 0.5
   python -m solvers.predict --p 4 --corr 0.5 --dim 100,1000,10000 --json
@@ -47,13 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _answer(words: Namespace) -> int:
     from solvers.build import build_model, dims_from_words, predict_from_words
-    from solvers.report import prediction_json, prediction_table
+    from solvers.report import latex_document, prediction_json, prediction_table
 
     check_plot_path(words.plot)
     model, dims = build_model(words), dims_from_words(words.dim)
     if words.latex:
-        from solvers.report import latex_document
-
+        usual = make_parser().get_default
+        require_defaults(words, "--latex", **{name: usual(name) for name in UNUSED_BY_LATEX})
         sys.stdout.write(latex_document(model) + "\n")
         return 0
     results = [predict_from_words(words, model, dim) for dim in dims]

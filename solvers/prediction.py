@@ -1,5 +1,6 @@
 """What the theory predicts for one model, dimension and learning rate: escape times, thresholds, fixed points, reasons."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -219,10 +220,10 @@ def _critical_rates(population: Population, dim: int, threshold: float) -> list[
 
 
 def _fastest_rate(
-    population: Population, critical_rates: list[float], dim: int, start: Array, threshold: float
+    population: Population, critical_rates: Sequence[float | None], dim: int, start: Array, threshold: float
 ) -> float:
     """The automatic rate of each critical one; of several, that which recovers most spikes, and these soonest."""
-    rates = [automatic_rate(population, c, dim, start, threshold) for c in critical_rates or [None]]
+    rates = [automatic_rate(population, c, dim, start, threshold) for c in (critical_rates or [None])]
 
     def success(rate: float) -> tuple[int, float]:
         times = run_converged(population, dim, rate, start, threshold)[1].escape_samples

@@ -5,18 +5,19 @@ from argparse import Namespace
 from math import inf, isfinite
 from typing import Any
 
-from solvers.prediction import Direction, Prediction
+from solvers.prediction import Baseline, Direction, Prediction
 from solvers.random_start import EscapeLaw
 from theory.population import Model, Population
 
 SCHEMA = 1
+FEWEST_SAMPLES = 10
 
 
 def prediction_json(results: list[Prediction]) -> str:
     """One object, or ``{"schema": 1, "results": […]}`` for several dimensions. Times in samples; null = never."""
     objects = [as_dict(result) for result in results]
     payload = objects[0] if len(objects) == 1 else {"schema": SCHEMA, "results": objects}
-    return json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(payload, indent=2, allow_nan=False) + "\n"
 
 
 def as_dict(result: Prediction) -> dict[str, Any]:
@@ -56,8 +57,25 @@ def as_dict(result: Prediction) -> dict[str, Any]:
             "escape_quantiles": _law_dict(base.random)["escape_quantiles"],
         },
         "speedup": result.speedup,
-        "warnings": list(result.warnings),
+        "warnings": list(warnings_of(result)),
     }  # fmt: skip
+
+
+def warnings_of(result: Prediction) -> tuple[str, ...]:
+    """The prediction's own, and one where the continuous clock of the theory has no meaning left."""
+    times = {d.spike: min(d.escape_samples, _median(result, d.spike)) for d in result.directions}
+    early = [f"{spike} after {t:.2g}" for spike, t in times.items() if 0 < t < FEWEST_SAMPLES]
+    if not early:
+        return result.warnings
+    line = (
+        f"escape of {', '.join(early)} samples: fewer than the theory of small steps can speak of; use a smaller --lr"
+    )
+    return (*result.warnings, line)
+
+
+def _median(result: Prediction, spike: str) -> float:
+    law = result.law_of(spike)
+    return inf if law is None else law.median
 
 
 def model_dict(model: Model) -> dict[str, Any]:
@@ -119,15 +137,40 @@ def format_samples(value: float) -> str:
 
 
 def prediction_table(results: list[Prediction], words: Namespace) -> str:
-    """The table for people; with several dimensions the rows of each d follow one another."""
+    """The table for people; with several dimensions a row for each d follows the first one's answer."""
     first = results[0]
     activation = first.model.learner.activation
     chosen = "" if words.activation else f"activation chosen: {activation.name}; "
     lines = [f"model     {first.model.describe()}", f"          {chosen}c_k from {activation.source}"]
     lines += [f"drift     dα_{s}/dt = {first.population.drift_text(s)}" for s in first.model.spikes]
-    for result in results:
-        lines += ["", *_run_lines(result, words.lr), "", *_direction_lines(result), "", *_baseline_lines(result)]
+    lines += ["", *_run_lines(first, words.lr), "", *_direction_lines(first), "", *_baseline_lines(first)]
+    if len(results) > 1:
+        lines += ["", *_dimension_lines(results)]
     return "\n".join(lines) + "\n"
+
+
+def _dimension_lines(results: list[Prediction]) -> list[str]:
+    """One row for each d: learning rate, escape of every spike (its status where it never happens), baseline, speed-up."""
+    spikes = results[0].model.spikes
+    kinds = ("ODE",) if all(r.random is None for r in results) else ("ODE", "median")
+    rows = [("d", "lr", *(f"{s}: {kind}" for s in spikes for kind in kinds), "v alone", "speed-up")]
+    for r in results:
+        pairs = [
+            (d.status if d.escape_samples == inf else f"{d.escape_samples:.4g}", r.law_of(d.spike))
+            for d in r.directions
+        ]
+        cells = [cell for ode, law in pairs for cell in (ode, (_law_cells(law) or "-")[0])[: len(kinds)]]
+        alone = "-" if r.baseline is None else _baseline_time(r.baseline)[2]
+        speedup = "-" if r.speedup is None else f"{r.speedup:.4g}"
+        rows.append((str(r.dim), f"{r.lr:.4g}", *cells, alone, speedup))
+    known = set(warnings_of(results[0]))
+    later = [(r.dim, line) for r in results[1:] for line in warnings_of(r) if line not in known]
+    return _aligned(rows) + [f"warning   d = {dim}: {line}" for dim, line in later]
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _run_lines(result: Prediction, lr_word: str) -> list[str]:
@@ -141,14 +184,18 @@ def _run_lines(result: Prediction, lr_word: str) -> list[str]:
         how += f", within {max(result.series_gap, 1e-15):.1g} of quadrature along the flow"
     auto = "auto, " if lr_word == "auto" else ""
     if result.lr_gain is not None:
-        auto = f"auto: least median, {result.lr_gain:.3g} times faster than the usual half critical; "
+        auto = f"auto: least median, {_times_faster(result.lr_gain)} than the usual half critical; "
     return [
         f"run       d = {result.dim}, lr = {result.lr:.4g} ({auto}critical {critical}), "
         f"threshold {result.threshold:g}, {'ODE from' if result.random else 'start'} {start}",
         f"drift by  {how}; series tail |Φ - Φ_K| <= {bound} at the end of the flow",
         *_random_lines(result),
-        *(f"warning   {line}" for line in result.warnings),
+        *(f"warning   {line}" for line in warnings_of(result)),
     ]
+
+
+def _times_faster(ratio: float) -> str:
+    return f"{ratio:.3g} times faster" if ratio >= 1 else f"{1 / ratio:.3g} times slower"
 
 
 def _random_lines(result: Prediction) -> list[str]:
@@ -185,12 +232,10 @@ def _direction_lines(result: Prediction) -> list[str]:
             escape,
             escape if d.escape_samples == inf else f"{d.escape_samples / result.dim:.4g}",
             *_law_cells(result.law_of(d.spike)),
-            f"{d.fixed_point + 0.0:.3f}",
+            f"{round(d.fixed_point, 3) + 0.0:.3f}",
             d.status,
         ))  # fmt: skip
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return table + [f"  {d.spike}: {d.reason}" for d in result.directions]
+    return _aligned(rows) + [f"  {d.spike}: {d.reason}" for d in result.directions]
 
 
 def _law_cells(law: EscapeLaw | None) -> tuple[str, ...]:
@@ -217,17 +262,24 @@ def _baseline_lines(result: Prediction) -> list[str]:
         return ["baseline  none: v never stands alone in this task"]
     if base.law is None:
         return ["baseline  v alone: never (no attractive term that this activation sees)"]
-    rate, samples, what = base.lr, base.escape_samples, "ODE"
-    if base.random is not None and base.random_lr is not None:
-        rate, samples, what = base.random_lr, base.random.median, "median from a random start"
-    lines = [f"baseline  v alone: {base.law} samples; at lr = {rate:.4g}: {format_samples(samples)} samples ({what})"]
-    if samples < inf:
-        lines[0] += f" = {samples / result.dim:.4g} d"
+    rate, samples, text = _baseline_time(base)
+    what = "ODE" if base.random is None else "median from a random start"
+    text += f" ({what})" if samples == inf else f" samples ({what}) = {samples / result.dim:.4g} d"
+    lines = [f"baseline  v alone: {base.law} samples; at lr = {rate:.4g}: {text}"]
     if result.speedup is not None and len(result.model.spikes) > 1:
-        lines.append(f"speed-up  {result.speedup:.4g} times fewer samples than v alone")
+        words = "times fewer samples than v alone" if result.speedup >= 1 else "times: slower than v alone"
+        lines.append(f"speed-up  {result.speedup:.4g} {words}")
     elif result.speedup is None and samples < inf:
         lines.append("speed-up  none: v is not recovered here")
     return lines
+
+
+def _baseline_time(base: Baseline) -> tuple[float, float, str]:
+    """Learning rate and escape time of v alone, and that in words: the median from a random start where it is known."""
+    if base.random is None or base.random_lr is None:
+        return base.lr, base.escape_samples, format_samples(base.escape_samples)
+    median = base.random.median
+    return base.random_lr, median, "beyond" if median == inf else f"{median:.4g}"
 
 
 def latex_document(model: Model) -> str:
@@ -240,4 +292,5 @@ def latex_document(model: Model) -> str:
 
     lines = [f"% {sp.latex(s)} = {float(v):.6g}" for s, v in sorted(values.items(), key=lambda item: str(item[0]))]
     legend = "% kappa_kj = E[He_k(eta) He_j(nu)]; v_nk = E[f_n(z) He_k(z)] with g^2 = sum_n y^n f_n(s)"
-    return "\n".join([text, f"% {model.describe()}", legend, *lines])
+    cut = f"% series of order {symbolic.order} in alpha, the order of the signal; O(...) is what is not shown"
+    return "\n".join([text, f"% {model.describe()}", cut, legend, *lines])

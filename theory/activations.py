@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from theory.errors import InputError, require
 from theory.hermite import hermite, project_on_hermite, sqrt_factorials
+from theory.numerals import number, whole_number
 
 Z = sp.Symbol("z", real=True)
+SMALLEST, LARGEST = 1e-6, 1e6  # of coefficients: beyond, squares and critical rates leave the range of doubles
+COEFFICIENTS = "1e-6 … 1e6 in absolute value"
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def hermite_mixture(coefficients: dict[int, float]) -> Activation:
     require(bool(coefficients), "hermite mixture", "no term", "terms like 2=1,4=-0.5")
     for k, c in coefficients.items():
         require(0 <= k <= 12, "hermite mixture degree", k, "0 … 12")
-        require(isfinite(c) and c != 0, f"hermite mixture c_{k}", c, "a finite number other than 0")
+        require(SMALLEST <= abs(c) <= LARGEST, f"hermite mixture c_{k}", c, COEFFICIENTS)
     require(max(coefficients) > 0, "hermite mixture", "a constant", "at least one term of degree 1 or more")
     exact = {k: sp.Float(c) for k, c in coefficients.items()}
     name = "hermite:" + ",".join(f"{k}={c:.6g}" for k, c in sorted(coefficients.items()))
@@ -161,14 +164,14 @@ def activation_from_text(text: str) -> Activation:
     known = ", ".join([*CATALOGUE, "relu:BIAS", "hermite:K=C,K=C,…"])
     if name == "hermite":
         try:
-            pairs = [(int(k), float(c)) for k, c in (term.split("=") for term in rest.split(","))]
+            pairs = [(whole_number(k), number(c)) for k, c in (term.split("=") for term in rest.split(","))]
         except ValueError:
             raise InputError("activation", repr(text), "hermite:K=C,K=C,… as in hermite:2=1,4=-0.5") from None
         require(len(dict(pairs)) == len(pairs), "activation", repr(text), "each degree K at most once")
         return hermite_mixture(dict(pairs))
     if name == "relu" and rest:
         try:
-            return relu(float(rest))
+            return relu(number(rest))
         except ValueError as error:
             if isinstance(error, InputError):
                 raise

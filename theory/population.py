@@ -17,7 +17,7 @@ from theory.board import polynomial_latex, polynomial_text
 from theory.errors import require
 from theory.hermite import MultiIndex, multi_factorial, multi_indices, sqrt_factorials
 from theory.laws import Task
-from theory.learners import Neuron
+from theory.learners import Neuron, SmoothedNeuron
 from theory.lower import PolynomialMap
 
 DELTA, DIM = sp.symbols("delta d", positive=True)
@@ -29,7 +29,7 @@ class Model:
     """What is learnt and who learns it: a task and a learner. Dimension and learning rate belong to the run."""
 
     task: Task
-    learner: Neuron
+    learner: Neuron | SmoothedNeuron
 
     @property
     def spikes(self) -> tuple[str, ...]:
@@ -165,12 +165,13 @@ class Population:
 
     def latex(self) -> str:
         """Φ and the drift as on a board, leading orders first, in LaTeX (an ``aligned`` block)."""
-        lines = [rf"\Phi(\alpha) &= {polynomial_latex(self.objective, self._cut(self.model.learner.objective))}"]
+        learner, missing = self.model.learner, self.first_missing_degree
+        lines = [rf"\Phi(\alpha) &= {polynomial_latex(self.objective, missing(learner.objective))}"]
         for a, f in zip(self.overlaps, self.spherical_gradient, strict=True):
             flow = rf"\frac{{\delta}}{{d}}\left[{polynomial_latex(f, self._gradient_cut)}\right]"
             name = sp.latex(a)
             lines.append(rf"\frac{{d{name}}}{{dt}} &= {flow} - \frac{{\delta^2}}{{2d}}\,V(\alpha)\,{name}")
-        lines.append(rf"V(\alpha) &= {polynomial_latex(self.variance, self._cut(self.model.learner.slope_squared))}")
+        lines.append(rf"V(\alpha) &= {polynomial_latex(self.variance, missing(learner.slope_squared))}")
         return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
     def values(self) -> dict[sp.Symbol, float]:
@@ -190,7 +191,7 @@ class Population:
             numbers |= {self._coefficient_symbol(family, k): c for k, c in enumerate(coefficients)}
         return numbers
 
-    def _cut(self, functions: dict[int, ScalarFunction]) -> int | None:
+    def first_missing_degree(self, functions: dict[int, ScalarFunction]) -> int | None:
         """Lowest degree that the series of sum_n E[y^n f_n(s)] lacks; None if it ends before."""
         degree = self.model.task.degree
         ends = all(
@@ -201,7 +202,7 @@ class Population:
 
     @property
     def _gradient_cut(self) -> int | None:
-        cut = self._cut(self.model.learner.objective)
+        cut = self.first_missing_degree(self.model.learner.objective)
         return None if cut is None else cut - 1
 
     @property

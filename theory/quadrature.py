@@ -17,6 +17,7 @@ from theory.population import Model, Population
 
 Array = NDArray[np.float64]
 REACH = 9.0
+MAX_EXPONENT = 600.0
 
 
 @dataclass(frozen=True)
@@ -163,13 +164,15 @@ class _Preactivation:
         return np.array(p[: order + 1]) @ self._label(power)
 
     def chi_square(self, power: int) -> float:
-        """∫ f(s)²/φ(s) ds for the label-weighted density f = sum_q w_q N(μ_q, τ_q²); inf if it diverges."""
+        """∫ f(s)²/φ(s) ds for the label-weighted density f = sum_q w_q N(μ_q, τ_q²); inf if it diverges or overflows."""
         w, mu, var = self._label(power), self.mean_s, self.std_s**2
         precision = 1 / var[:, None] + 1 / var - 1
         if precision.min() <= 0:
             return np.inf
         lever = mu / var
         exponent = ((lever[:, None] + lever) ** 2 / precision - (mu * lever)[:, None] - mu * lever) / 2
+        if exponent.max() > MAX_EXPONENT:
+            return np.inf
         return float(w @ (np.exp(exponent) / np.sqrt(np.outer(var, var) * precision)) @ w)
 
     def _label(self, power: int) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 import sympy as sp
 from numpy.typing import NDArray
 
+from theory.activations import COEFFICIENTS, LARGEST, SMALLEST
 from theory.errors import require
 from theory.hermite import (
     MultiIndex,
@@ -255,12 +256,12 @@ class TeacherStudent:
 
     def __post_init__(self) -> None:
         """Check shapes and ranges."""
-        require(isfinite(self.noise) and self.noise >= 0, "noise", self.noise, "a finite number >= 0")
+        require(0 <= self.noise <= LARGEST, "noise", self.noise, "a number >= 0 (at most 1e6)")
         require(bool(self.terms), "teacher", "no term", "at least one, as in h2(u)+0.5*h1(u)*h4(v)")
         for index, value in self.terms:
             fits = len(index) == len(self.spikes) and all(i >= 0 for i in index) and 0 < sum(index) <= 12
             require(fits, "teacher term", index, "degrees >= 0, one per spike, total degree 1 … 12")
-            require(isfinite(value) and value != 0, "teacher coefficient", value, "a finite number other than 0")
+            require(SMALLEST <= abs(value) <= LARGEST, "teacher coefficient", value, COEFFICIENTS)
         unused = [s for a, s in enumerate(self.spikes) if all(index[a] == 0 for index, _ in self.terms)]
         require(not unused, "teacher spikes", ", ".join(unused), "spikes that occur in a term")
 

@@ -1,0 +1,17 @@
+"""Numbers as people type them: stricter than ``float`` and ``int``, which read 1_000 and digits of every script."""
+
+
+def number(text: str) -> float:
+    """A number in ASCII digits, as in 0.5, -2 or 1e-3. Raises ValueError."""
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)
+
+
+def whole_number(text: str) -> int:
+    """A number without a fraction: 1000 and 1e3, not 1.5. Raises ValueError."""
+    value = number(text)
+    if not value.is_integer():
+        raise ValueError(f"{text!r} is not a whole number")
+    # Long seeds would lose digits as floats.
+    return int(text) if text.strip().lstrip("+-").isdigit() else int(value)
