@@ -7,6 +7,8 @@ X = (ξ, a) in that basis, its labels, and one χ² with d - r - 1 degrees of fr
     N = A + Σ_b h_b (X_b - s_b A),   h_b = (δ/d) g(y_b, s_b),   s_b = A·X_b,   R² = χ² Σ_b h_b²
     A_k <- N_k / √(|N|² + R²),   q <- √(N_q² + R²) / √(|N|² + R²)
 
+g of the smoothed loss is a function of ‖x‖² = |X|² + χ² too; its theta is not empty, and its batch is one sample.
+
 Arrays are (rows, LANES). Random stream of a lane, a sample: r + n_extra + 3 normals (z, the label's n, a and two for
 χ²), rounded up to an even number. Lanes share nothing, so that a replica does not depend on its lane or its neighbours.
 
@@ -27,7 +29,7 @@ IDLE, RUNNING, REACHED, STOPPED, DIVERGED = 0, 1, 2, 3, 4  # status of a lane
 VECTOR, MATRIX, WORDS = float64[::1], float64[:, ::1], uint64[::1]
 FILL = types.FunctionType(void(WORDS, VECTOR))  # fill(work, normals_out)
 LAW = types.FunctionType(void(VECTOR, VECTOR, VECTOR, VECTOR))  # law(normals, theta, xi_out, y_out)
-SLOPE = types.FunctionType(void(VECTOR, VECTOR, VECTOR))  # g(y, s, out)
+SLOPE = types.FunctionType(void(VECTOR, VECTOR, VECTOR, VECTOR, VECTOR))  # g(y, s, ‖x‖², theta, out)
 
 _U = np.uint64
 _contracted = njit(error_model="numpy", fastmath={"contract"})
@@ -80,8 +82,23 @@ def draw_chi_squares(fill, work, normals, dof, out):
 
 
 @_contracted
-def _absorb(g, A, X, y, step, s, h, outside, N):
-    """Add one input to the batch: N += h (X - s A), outside += h², with s = A·X and h = step g(y, s) as scratch."""
+def _square_lengths(X, chi, out):
+    """‖x‖² = |X|² + χ²."""
+    lanes = _lanes(out)
+    for i in range(lanes):
+        out[i] = chi[i]
+    for k in range(X.shape[0]):
+        x = X[k]
+        for i in range(lanes):
+            out[i] += x[i] * x[i]
+
+
+@_contracted
+def _absorb(g, shape, A, X, squares, y, step, s, h, outside, N):
+    """Add one input to the batch: N += h (X - s A), outside += h², with s = A·X and h = step g(y, s) as scratch.
+
+    `shape` is the theta of g, `squares` ‖x‖², which is read only if theta is not empty.
+    """
     lanes = _lanes(s)
     for i in range(lanes):
         s[i] = 0.0
@@ -89,7 +106,7 @@ def _absorb(g, A, X, y, step, s, h, outside, N):
         a, x = A[k], X[k]
         for i in range(lanes):
             s[i] += a[i] * x[i]
-    g(y, s, h)
+    g(y, s, squares, shape, h)
     for i in range(lanes):
         h[i] *= step[i]
         outside[i] += h[i] * h[i]
@@ -125,22 +142,26 @@ def _settle(N, outside, barrier, scale, A):
 
 
 @njit(error_model="numpy")
-def _advance(fill, law, g, theta, work, A, barrier, step, batch, dof, normals, steps):
+def _advance(fill, law, g, theta, shape, work, A, barrier, step, batch, dof, normals, steps):
     """Up to `steps` batches, fewer if a lane hits its barrier or is not finite; returns how many."""
     r = A.shape[0] - 1
     flat, across = normals.reshape(normals.size), normals[normals.shape[0] - 3]
     X, y, s, h = np.empty((r + 1, LANES)), np.empty(LANES), np.empty(LANES), np.empty(LANES)
     xi, N, outside, chi = X.reshape(X.size), A.copy(), np.empty(LANES), np.empty(LANES)
+    squares = np.empty(LANES)
     for t in range(steps):
         for i in range(LANES):
             outside[i] = 0.0
-        for _ in range(batch):
+        for b in range(batch):
             fill(work, flat)
             law(flat, theta, xi, y)
             for i in range(LANES):
                 X[r, i] = across[i]
-            _absorb(g, A, X, y, step, s, h, outside, N)
-        draw_chi_squares(fill, work, normals[normals.shape[0] - 2 :], dof, chi)
+            if b == batch - 1:
+                draw_chi_squares(fill, work, normals[normals.shape[0] - 2 :], dof, chi)
+            if shape.size:
+                _square_lengths(X, chi, squares)
+            _absorb(g, shape, A, X, squares, y, step, s, h, outside, N)
         for i in range(_lanes(chi)):
             outside[i] *= chi[i]
         if _settle(N, outside, barrier, s, A):
@@ -176,23 +197,24 @@ def _batches_ahead(t, batch, samples, record_times, next_record):
 
 
 _RUN = int64(
-    FILL, LAW, SLOPE, VECTOR, WORDS, MATRIX, MATRIX, VECTOR, int64, int64, int64, int64, int64, float64,
+    FILL, LAW, SLOPE, VECTOR, VECTOR, WORDS, MATRIX, MATRIX, VECTOR, int64, int64, int64, int64, int64, float64,
     boolean[::1], int64[::1], int64[::1], int64[::1], int64[::1], float64[:, :, ::1], int64[:, ::1],
 )  # fmt: skip
 
 
 @kernel(_RUN)
 def run_chain(
-    fill, law, g, theta, work, A, barrier, step, batch, dof, n_extra, steps, samples, threshold, stop_mask, record_times,
-    status, clock, next_record, overlaps, escapes,
+    fill, law, g, theta, shape, work, A, barrier, step, batch, dof, n_extra, steps, samples, threshold, stop_mask,
+    record_times, status, clock, next_record, overlaps, escapes,
 ):  # fmt: skip
     """Advance the lanes whose status is RUNNING until one of them is done, at most `steps` batches; returns how many.
 
-    A, barrier (r + 1, LANES); step (LANES,) = delta/d, 0 in an idle lane, whose state then stays. A lane is done when no
-    whole batch fits into `samples` (REACHED), when every k with stop_mask[k] has escaped (STOPPED; never, if none is set),
-    or when its state is not finite (DIVERGED). `clock`, `next_record`, `status` (LANES,), `overlaps` (LANES, n, r), filled
-    at the first batch end not before record_times (n,), and `escapes` (LANES, r), -1 or the first time with |A_k| >=
-    threshold, belong to the lanes; barrier[k] is the threshold until then, afterwards infinite.
+    theta and shape are the parameters of law and g. A, barrier (r + 1, LANES); step (LANES,) = delta/d, 0 in an idle lane,
+    whose state then stays. A lane is done when no whole batch fits into `samples` (REACHED), when every k with stop_mask[k]
+    has escaped (STOPPED; never, if none is set), or when its state is not finite (DIVERGED). `clock`, `next_record`,
+    `status` (LANES,), `overlaps` (LANES, n, r), filled at the first batch end not before record_times (n,), and `escapes`
+    (LANES, r), -1 or the first time with |A_k| >= threshold, belong to the lanes; barrier[k] is the threshold until then,
+    afterwards infinite.
 
     A run cut into calls is bit-identical to a single one.
     """
@@ -217,25 +239,27 @@ def run_chain(
             ahead = min(ahead, left)
         if done or ahead <= 0:
             return taken
-        moved = _advance(fill, law, g, theta, work, A, barrier, step, batch, dof, normals, ahead)
+        moved = _advance(fill, law, g, theta, shape, work, A, barrier, step, batch, dof, normals, ahead)
         taken += moved
         for lane in range(LANES):
             if status[lane] == RUNNING:
                 clock[lane] += moved * batch
 
 
-_FOLLOW = void(SLOPE, MATRIX, VECTOR, float64[:, :, :, ::1], float64[:, :, ::1], MATRIX, float64[:, :, ::1])
+_FOLLOW = void(SLOPE, VECTOR, MATRIX, VECTOR, float64[:, :, :, ::1], float64[:, :, ::1], MATRIX, float64[:, :, ::1])
 
 
 @kernel(_FOLLOW)
-def follow_chain(g, A, step, X, y, chi, states):
+def follow_chain(g, shape, A, step, X, y, chi, states):
     """The same step on given data: X (n, B, r + 1, LANES), y (n, B, LANES), chi (n, LANES); states (n, r + 1, LANES) out."""
-    h, s, outside = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    h, s, outside, squares = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
     N, barrier = A.copy(), np.full(A.shape, np.inf)
     for t in range(X.shape[0]):
         outside[:] = 0.0
         for b in range(X.shape[1]):
-            _absorb(g, A, X[t, b], y[t, b], step, s, h, outside, N)
+            if shape.size:
+                _square_lengths(X[t, b], chi[t], squares)
+            _absorb(g, shape, A, X[t, b], squares, y[t, b], step, s, h, outside, N)
         for i in range(LANES):
             outside[i] *= chi[t, i]
         _settle(N, outside, barrier, s, A)

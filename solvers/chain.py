@@ -3,7 +3,8 @@
     α ← (α + Σ_b h_b (ξ_b - s_b α)) / √(1 + ‖Σ_b h_b (x_b - s_b w)‖²),   h_b = (δ/d) g(y_b, s_b),   b = 1 … B
 
 needs of the input only ξ = Uᵀx, a = x·w_⊥/|w_⊥| and, once a batch, a χ² with d - r - 1 degrees of freedom for the rest. No
-approximation: (α_t) has the law of ``sims.sgd.OnlineSGD``. The clock t counts samples.
+approximation: (α_t) has the law of ``sims.sgd.OnlineSGD``. The clock t counts samples. For a ``SmoothedNeuron`` g is a
+function of ‖x‖² = |ξ|² + a² + χ² too: the χ² must be that of one input, B = 1.
 """
 
 import os
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from solvers._chain_kernels import DIVERGED, IDLE, LANES, RUNNING, follow_chain, run_chain
 from theory.errors import DivergedError, require
+from theory.learners import SmoothedNeuron
 from theory.lower import compile_gradient_lanes, compile_law_lanes
 from theory.normals import fill_normals, make_generator, seed_lane
 from theory.population import Model
@@ -55,6 +57,10 @@ class OverlapChain:
         require(r + 2 <= self.dim <= 10**15, "dim", self.dim, f"{r + 2} (spikes + 2) … 10^15")
         require(np.isfinite(self.lr) and self.lr > 0, "lr", self.lr, "a finite number > 0")
         require(1 <= self.batch <= 10**6, "batch", self.batch, "1 … 10^6")
+        single = self.batch == 1 or not isinstance(self.model.learner, SmoothedNeuron)
+        require(
+            single, "batch", self.batch, "1 with the smoothed loss, whose gradient depends on the norm of each input"
+        )
         if self.start is not None:
             start = np.asarray(self.start, dtype=float)
             ok = start.shape == (r,) and bool(np.all(np.isfinite(start))) and start @ start <= 1 + 1e-12
@@ -125,7 +131,7 @@ class OverlapChain:
         inputs, labels, chi = (np.repeat(x[..., None], LANES, axis=-1) for x in (inputs, y, chi_squares))
         states = np.empty((n, r + 1, LANES))
         step = np.full(LANES, self.lr / self.dim)
-        follow_chain(compile_gradient_lanes(self.model.learner), state, step, inputs, labels, chi, states)
+        follow_chain(*compile_gradient_lanes(self.model.learner, self.dim), state, step, inputs, labels, chi, states)
         return states[:, :, 0]
 
 
@@ -145,11 +151,12 @@ class _Plan:
         self.compiled  # noqa: B018 - fills the cache
 
     @cached_property
-    def compiled(self) -> tuple[Any, Any, Array, int]:
-        """law, gradient, theta, and how many normals the label takes."""
-        law = self.chain.model.task.law()
+    def compiled(self) -> tuple[Any, Any, Array, Array, int]:
+        """law, gradient, the parameters of either, and how many normals the label takes."""
+        law, chain = self.chain.model.task.law(), self.chain
         lanes, theta = compile_law_lanes(law)
-        return lanes, compile_gradient_lanes(self.chain.model.learner), theta, len(law.normals)
+        gradient, shape = compile_gradient_lanes(chain.model.learner, chain.dim)
+        return lanes, gradient, theta, shape, len(law.normals)
 
 
 class _Results:
@@ -210,11 +217,11 @@ class _Lanes:
     def advance(self) -> int:
         """Run until a lane is done or for a fraction of a second; returns the samples of all running lanes."""
         plan, chain = self.plan, self.plan.chain
-        law, gradient, theta, n_extra = plan.compiled
+        law, gradient, theta, shape, n_extra = plan.compiled
         running = int(np.sum(self.status == RUNNING))
         dof = chain.dim - len(chain.model.spikes) - 1
         batches = run_chain(
-            fill_normals, law, gradient, theta, self.work, self.state, self.barrier, self.step, chain.batch,
+            fill_normals, law, gradient, theta, shape, self.work, self.state, self.barrier, self.step, chain.batch,
             dof, n_extra, max(BLOCK_SAMPLES // chain.batch, 1), plan.samples, plan.threshold,
             plan.stop_mask, plan.times, self.status, self.clock, self.next_record, self.overlaps, self.escapes,
         )  # fmt: skip

@@ -84,7 +84,7 @@ class OverlapSDE:
 
     def steps(self, samples: float) -> float:
         """Upper estimate of the steps that one trajectory takes in this many samples."""
-        return float(samples * self.lr / self.dim * self._arrays[2].max() / self.tolerance)
+        return max(1.0, float(samples * self.lr / self.dim * self._arrays[2].max() / self.tolerance))
 
     def run(
         self,

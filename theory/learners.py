@@ -1,4 +1,4 @@
-"""Learners: a single neuron on the unit sphere, with its activation and loss.
+"""Learners: a single neuron on the unit sphere, with its activation and loss; the same with the loss averaged over a sphere.
 
 A loss is given by the objective it maximises per sample, a polynomial in the label y whose coefficients are functions of
 the pre-activation; the online gradient g = ∂objective/∂s and g² follow by differentiation, for theory and simulation.
@@ -6,13 +6,18 @@ the pre-activation; the online gradient g = ∂objective/∂s and g² follow by 
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from math import isfinite
+from typing import NoReturn, Protocol
 
+import numpy as np
 import sympy as sp
 
-from theory.activations import Activation, ScalarFunction, Z
+from theory.activations import Activation, ScalarFunction, Z, relu
+from theory.errors import InputError, require
+from theory.smoothing import BEYOND, DIM, RADIUS, Array, Slope, polynomial_slope, relu_slope, relu_table
 
 Y = sp.Symbol("y", real=True)
+SQUARES = sp.Symbol("x_squared", real=True)  # ‖x‖²
 
 
 class Loss(Protocol):
@@ -88,3 +93,69 @@ class Neuron:
 
     def _functions(self, parts: dict[int, sp.Expr]) -> dict[int, ScalarFunction]:
         return {n: ScalarFunction(expression, self.activation.kinks) for n, expression in parts.items()}
+
+
+@dataclass(frozen=True)
+class SmoothedNeuron:
+    """The same neuron trained on the correlation loss averaged over a sphere of radius λ = d^radius_power around w.
+
+    w <- normalise(w + (δ/d) y G (x - s w)), G = dF/ds at fixed ‖x‖² (theory/smoothing.py): a function of (s, ‖x‖²), so that
+    only views which know ‖x‖² serve it, ``OverlapChain`` with batch 1 and ``SmoothedPopulation``. d belongs to the run.
+    σ is a Hermite mixture or ReLU without bias; InputError for others.
+    """
+
+    activation: Activation
+    radius_power: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Check activation and power."""
+        known = self.activation.function.degree is not None or self.is_relu
+        require(known, "activation", self.activation.name, "hermite:K=C,… or relu, for the smoothed loss")
+        power = self.radius_power
+        require(isfinite(power) and -10 <= power <= 1, "radius_power", power, "-10 … 1", "0.25 is the best for large d")
+
+    @property
+    def loss(self) -> CorrelationLoss:
+        """The correlation loss, by a name that tells the radius."""
+        return CorrelationLoss(f"correlation (averaged over radius d^{self.radius_power:g})")
+
+    @property
+    def is_relu(self) -> bool:
+        """Whether σ = max(z, 0)."""
+        return self.activation.expression == relu().expression
+
+    def radius(self, dim: float) -> float:
+        """λ = d^radius_power."""
+        return float(dim**self.radius_power)
+
+    def slope_at(self, dim: int) -> Slope:
+        """G(s, ‖x‖²) in dimension d for NumPy arrays."""
+        if self.is_relu:
+            return relu_slope(self.radius(dim), dim)
+        function = sp.lambdify([Z, SQUARES, RADIUS, DIM], self._slope.as_expr().subs(BEYOND, SQUARES - Z**2), "numpy")
+        return lambda s, squares: np.asarray(function(s, squares, self.radius(dim), dim))
+
+    def parameters(self, dim: int) -> Array:
+        """The run-time array of the compiled gradient: coefficients of the polynomial G, or the table of ReLU."""
+        if self.is_relu:
+            return relu_table(self.radius(dim), dim)
+        return np.array(sp.lambdify([RADIUS, DIM], self._slope.coeffs(), "math")(self.radius(dim), dim), dtype=float)
+
+    @cached_property
+    def polynomial_gradient(self) -> tuple[sp.Expr, tuple[sp.Symbol, ...]]:
+        """Y G for a polynomial σ, in ``Y``, ``Z``, ``SQUARES`` and symbols that stand for ``parameters``, which it lists."""
+        symbols = sp.symbols(f"k_:{len(self._slope.coeffs())}", real=True)
+        terms = zip(symbols, self._slope.monoms(), strict=True)
+        nested = sp.horner(sp.Add(*(c * Z**i * BEYOND**j for c, (i, j) in terms)), Z, BEYOND)
+        return Y * nested.subs(BEYOND, SQUARES - Z**2), symbols
+
+    @cached_property
+    def _slope(self) -> sp.Poly:
+        return polynomial_slope(self.activation.expression)
+
+    @property
+    def objective(self) -> NoReturn:
+        """Not a function of s alone."""
+        raise InputError("learner", "a smoothed neuron", "Neuron", "use OverlapChain and SmoothedPopulation for it")
+
+    gradient = slope = slope_squared = objective

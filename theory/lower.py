@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from theory.activations import Z
 from theory.laws import Law
-from theory.learners import Neuron, Y
+from theory.learners import SQUARES, Neuron, SmoothedNeuron, Y
+from theory.smoothing import relu_slope_lanes
 
 Array = NDArray[np.float64]
 Symbols = tuple[sp.Symbol, ...]
 LANES = 16  # as in theory/normals.py, which would import Numba
-_FIELDS = {Y: sp.Symbol("y"), Z: sp.Symbol("s")}
+_FIELDS = {Y: sp.Symbol("y"), Z: sp.Symbol("s"), SQUARES: sp.Symbol("x2")}
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class PolynomialMap:
         return np.asarray(monomials @ self.coefficients.T)
 
 
-def compile_gradient(learner: Neuron) -> Any:
-    """g(y, s) = ∂objective/∂s as a Numba ``cfunc`` float64(float64, float64)."""
+def compile_gradient(learner: Neuron | SmoothedNeuron) -> Any:
+    """g(y, s) = ∂objective/∂s as a Numba ``cfunc`` float64(float64, float64). InputError for a smoothed neuron."""
     from numba import cfunc, float64
 
     body = _assignments([learner.gradient], ["g"], _FIELDS)
@@ -74,9 +75,15 @@ def compile_law(law: Law) -> tuple[Any, Array]:
     return cfunc(float64(array, array, array, array))(function), theta
 
 
-def compile_gradient_lanes(learner: Neuron) -> Any:
-    """g on LANES lanes at once: a ``cfunc`` g(y, s, out), each (LANES,)."""
-    return _gradient_lanes(learner.gradient)
+def compile_gradient_lanes(learner: Neuron | SmoothedNeuron, dim: int) -> tuple[Any, Array]:
+    """g on LANES lanes at once: a ``cfunc`` g(y, s, ‖x‖², theta, out), each but theta (LANES,); and theta.
+
+    Only a smoothed neuron depends on ‖x‖² and, through theta, on d: an empty theta says that ‖x‖² is not read.
+    """
+    if isinstance(learner, Neuron):
+        return _gradient_lanes(learner.gradient, ()), np.empty(0)
+    theta = learner.parameters(dim)
+    return (_relu_lanes() if learner.is_relu else _gradient_lanes(*learner.polynomial_gradient)), theta
 
 
 def compile_law_lanes(law: Law) -> tuple[Any, Array]:
@@ -90,12 +97,24 @@ def compile_law_lanes(law: Law) -> tuple[Any, Array]:
 
 
 @lru_cache(maxsize=256)
-def _gradient_lanes(gradient: sp.Expr) -> Any:
+def _gradient_lanes(gradient: sp.Expr, symbols: Symbols) -> Any:
+    names = _FIELDS | _names({"theta": symbols})
+    load = ["y = labels[i]", "s = fields[i]", *(["x2 = squares[i]"] if symbols else [])]
+    body = _over_lanes([*load, *_assignments([gradient], ["out[i]"], names)])
+    hoisted = [f"theta_{k} = theta[{k}]" for k in range(len(symbols))]
+    return _lane_function(_function("gradient", ["labels", "fields", "squares", "theta", "out"], [*hoisted, *body]))
+
+
+@lru_cache(maxsize=1)
+def _relu_lanes() -> Any:
+    return _lane_function(relu_slope_lanes)
+
+
+def _lane_function(function: Any) -> Any:
     from numba import cfunc, float64, void
 
-    body = ["y = labels[i]", "s = fields[i]", *_assignments([gradient], ["out[i]"], _FIELDS)]
     array = float64[::1]
-    return cfunc(void(array, array, array))(_function("gradient", ["labels", "fields", "out"], _over_lanes(body)))
+    return cfunc(void(array, array, array, array, array), error_model="numpy")(function)
 
 
 @lru_cache(maxsize=256)
