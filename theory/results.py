@@ -67,7 +67,6 @@ class EscapeTimes:
         low, high = np.clip(result.confidence_interval, 0, len(times) - 1)
         return float(ranks[int(np.floor(low))]), float(ranks[int(np.ceil(high))])
 
-
     def quantile_interval(self, spike: str, q: float, z: float = 1.96) -> tuple[float, float]:
         """Distribution-free interval of a quantile: order statistics q n ± z √(n q (1-q)); an end may be inf (or 0)."""
         ordered, n = np.sort(self.of(spike)), len(self.times)
