@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from solvers.build import build_model, build_task
-from solvers.fields import Field, SeriesField, exact_field
+from solvers.fields import Field, accurate_field
 from solvers.ode import PopulationODE, best_signs, integrate, settle
 from solvers.prediction import MAX_HALVINGS
 from theory.errors import require
@@ -28,7 +28,7 @@ from theory.population import Model, Population
 
 Array = NDArray[np.float64]
 PLANES = {"corr,dim": ("corr", "dim"), "corr,beta-u": ("corr", "beta-u"), "lr,dim": ("lr", "dim")}
-NEAR, FAR_FUTURE = 0.1, 1e6
+FAR_FUTURE = 1e6
 POINTS_WORTH_A_POOL, CHUNKS_PER_WORKER = 100, 8
 
 
@@ -97,23 +97,6 @@ class PhaseDiagram:
 
 
 @dataclass(frozen=True)
-class NearAndFar:
-    """The series near the origin, where it keeps the relative accuracy of a tiny drift; the quadrature elsewhere."""
-
-    near: SeriesField
-    far: Field
-    resolution: float = 1e-100
-
-    def __call__(self, alpha: Array) -> tuple[Array, float]:
-        """(∇Φ - α (α·∇Φ), V(α))."""
-        return (self.near if alpha @ alpha < NEAR**2 else self.far)(alpha)
-
-    def diffusion(self, alpha: Array) -> Array:
-        """D(α), shape (r, r)."""
-        return self.far.diffusion(alpha)
-
-
-@dataclass(frozen=True)
 class Reader:
     """One model, read at many dimensions and rates: what they share is computed once."""
 
@@ -127,9 +110,9 @@ class Reader:
         return first_form(self.population)
 
     @cached_property
-    def drift(self) -> NearAndFar:
+    def drift(self) -> Field:
         """Accurate to 1e-6 everywhere in the ball."""
-        return NearAndFar(SeriesField(self.population), exact_field(self.population.model))
+        return accurate_field(self.population)
 
     def critical(self, dim: int) -> float | None:
         """δ_crit of theory §4; None if nothing is driven from a random start."""
