@@ -184,8 +184,8 @@ def _random_warnings(result: Prediction) -> tuple[str, ...]:
     if result.lr <= limit * (1 + 1e-9):
         return ()
     return (
-        f"lr {result.lr:.4g} is above {limit:.4g}, where one step moves w by a tenth of its length: the laws from a random "
-        "start are rough, measure them with sims.compare",
+        f"lr {result.lr:.4g} is above {limit:.4g}, where δ² V/d = 0.001: steps that long are no diffusion, and the laws from a "
+        "random start come out too early (docs/ladder.md); measure them with sims.compare",
     )
 
 

@@ -20,7 +20,7 @@ from theory.results import EscapeTimes, wilson_interval
 Array = NDArray[np.float64]
 QUANTILES = (0.1, 0.5, 0.9)
 RUNS, SEARCH_RUNS, GRID = 1000, 300, 9
-SMALL_STEP = 0.01
+SMALL_STEP = 1e-3
 STEPS_A_RUN = 6000  # on average, or fewer runs: some seconds in all
 HORIZON = 4.0  # of the time scale on which the flow, or noise, brings the last spike over the threshold
 KOLMOGOROV, DIFFUSION = "first-passage law (Kolmogorov equation)", "diffusion (SDE)"
@@ -121,7 +121,7 @@ def best_rate(
 
 
 def largest_small_rate(population: Population, dim: float) -> float:
-    """δ at which a step moves w by a tenth of its length, δ² V(0)/d = 0.01: beyond, there is no diffusion limit."""
+    """δ at which δ² V(0)/d = 10^-3: beyond, steps are too long for a diffusion (docs/ladder.md)."""
     return float(np.sqrt(SMALL_STEP * dim / float(population.variance.coeff_monomial(1))))
 
 
