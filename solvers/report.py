@@ -3,11 +3,13 @@
 import json
 from argparse import Namespace
 from math import inf, isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from solvers.prediction import Baseline, Direction, Prediction
-from solvers.random_start import EscapeLaw
 from theory.population import Model, Population
+
+if TYPE_CHECKING:
+    from solvers.random_start import EscapeLaw
 
 SCHEMA = 1
 FEWEST_SAMPLES = 10
@@ -238,7 +240,7 @@ def _direction_lines(result: Prediction) -> list[str]:
     return _aligned(rows) + [f"  {d.spike}: {d.reason}" for d in result.directions]
 
 
-def _law_cells(law: EscapeLaw | None) -> tuple[str, ...]:
+def _law_cells(law: "EscapeLaw | None") -> tuple[str, ...]:
     if law is None:
         return ()
 

@@ -23,7 +23,7 @@ from theory.lower import PolynomialMap
 from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed
 
 Array = NDArray[np.float64]
-SHELLS = 64
+SHELLS = 32
 
 
 def random_overlaps(rng: Generator, dim: float, n_spikes: int) -> Array:
@@ -74,7 +74,7 @@ class OverlapSDE:
         """Largest norm of ∂F/∂α seen in random directions on each of ``SHELLS`` shells of the ball, by differences."""
         r, rng = len(self.spikes), np.random.default_rng(0)
         radii = self.dim ** (-0.5 * (1 - np.arange(SHELLS + 1) / SHELLS))
-        directions = np.array([[1.0], [-1.0]]) if r == 1 else rng.standard_normal((24, r))
+        directions = np.array([[1.0], [-1.0]]) if r == 1 else rng.standard_normal((8 * (r - 1), r))
         directions /= np.linalg.norm(directions, axis=1)[:, None]
         points, small = radii[:, None, None] * directions, 1e-4 * radii[:, None, None]
         slopes = [self.step.many(points + small * e) - self.step.many(points - small * e) for e in np.eye(r)]
