@@ -66,6 +66,9 @@ def make_parser() -> Parser:
         "--correction", action="store_true", help="fit a finite-size factor exp(c d^-q) to the power laws"
     )
     study.add_argument("--keep-small", action="store_true", help="fit also the d at which threshold < 5/sqrt(d)")
+    study.add_argument(
+        "--hours", type=float, default=1.0, help="refuse work that is predicted to take longer (default: %(default)s)"
+    )
     study.add_argument("--quiet", action="store_true", help="no progress on stderr")
     add_output_options(parser)
     return parser
@@ -84,7 +87,9 @@ def _answer(words: Namespace) -> int:
     from sims.threshold_scaling import run_study
 
     check_plot_path(words.plot)
-    result = run_study(_study(words), words.quiet)
+    study = _study(words)
+    study.check_cost(words.hours)
+    result = run_study(study, words.quiet)
     sys.stdout.write(scaling_json(result) if words.json else scaling_table(result))
     if words.plot:
         from sims.scaling_plots import plot_scaling

@@ -147,7 +147,7 @@ def _ode(subject: Subject, job: Job) -> EscapeTimes:
 
 @dataclass(frozen=True)
 class Engine:
-    """A view with what it knows: ``random`` if its runs differ, ``minibatches`` if it has B, its ``cost`` (d, samples)."""
+    """A view: whether its runs differ (``random``), whether it has ``minibatches``, its ``cost`` in seconds (d, samples)."""
 
     measure: Callable[[Subject, Job], Ensemble | EscapeTimes]
     random: bool
@@ -156,8 +156,8 @@ class Engine:
 
 
 ENGINES = {
-    "chain": Engine(_chain, True, True, lambda _, samples: samples),
-    "sde": Engine(_sde, True, False, lambda *_: 1.0),
-    "highd": Engine(_highd, True, True, lambda dim, samples: dim * samples),
-    "ode": Engine(_ode, False, False, lambda *_: 1.0),
+    "chain": Engine(_chain, True, True, lambda _, samples: 3e-8 * samples),
+    "sde": Engine(_sde, True, False, lambda *_: 5e-3),
+    "highd": Engine(_highd, True, True, lambda dim, samples: 2e-9 * dim * samples),
+    "ode": Engine(_ode, False, False, lambda *_: 0.1),
 }

@@ -4,6 +4,7 @@ Medians respect censoring: a median beyond the budget is inf, a lower bound, and
 samples.
 """
 
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, isfinite, log, sqrt
@@ -80,6 +81,15 @@ class Study:
                 seed = int(SeedSequence(self.seed, spawn_key=(dim, batch)).generate_state(1)[0])
                 pairs.append((Job(dim, lr, batch, runs, samples, seed), predicted))
         return pairs
+
+    def check_cost(self, hours: float) -> None:
+        """Raise InputError if this takes longer than ``hours`` on these cores: a run about twice its predicted median."""
+        require(isfinite(hours) and hours > 0, "hours", hours, "a number > 0")
+        cost = ENGINES[self.engine].cost
+        seconds = sum(j.runs * cost(j.dim, min(2 * predicted, j.samples)) for j, predicted in self.jobs)
+        expected = seconds / len(os.sched_getaffinity(0)) / 3600
+        advice = "take --engine sde, smaller --dims, fewer --runs or a larger --kappa, or allow more by --hours"
+        require(expected <= hours, "dims", f"about {expected:.2g} hours of work", f"at most {hours:g}", advice)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -277,3 +277,12 @@ def test_bad_input_is_one_line_and_code_2(capsys, words, message):
 def test_unknown_engine_of_a_study():
     with pytest.raises(InputError, match="chain, sde, highd, ode"):
         study(engine="magic")
+
+
+def test_work_of_weeks_is_refused_before_it_starts(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--task", "spiked-cumulant", "--dims", "300,1000", "--engine", "chain", "--quiet"])
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "hours of work" in err
