@@ -84,7 +84,7 @@ class NearAndFar:
 
 @lru_cache(maxsize=32)
 def accurate_field(population: Population) -> Field:
-    """The series where it is finite and complete; else the series as far out as it agrees with quadrature, and that beyond."""
+    """The series where it is complete; else the series as far out as it agrees with quadrature, and that beyond."""
     series = SeriesField(population)
     if population.complete:
         return series

@@ -184,7 +184,7 @@ def _random_warnings(result: Prediction) -> tuple[str, ...]:
     if result.lr <= limit * (1 + 1e-9):
         return ()
     return (
-        f"lr {result.lr:.4g} is above {limit:.4g}, where δ² V/d = 0.001: steps that long are no diffusion, and the laws from a "
+        f"lr {result.lr:.4g} is above {limit:.4g}, where δ² V/d = 0.001: steps that long are no diffusion, the laws from a "
         "random start come out too early (docs/ladder.md); measure them with sims.compare",
     )
 
