@@ -153,6 +153,17 @@ class PopulationODE:
         unit = self.dim / self.lr
         return FlowRun(self.model.spikes, tuple(segments), unit, escapes * unit, threshold, end, settled)
 
+    def first_passage(self, start: Array, k: int, threshold: float) -> float:
+        """Samples until |α_k| first reaches the threshold, to 1e-5; inf if the flow settles before."""
+        begin, event = 0.0, _passes(k, threshold)
+        if event(0.0, start) >= 0:
+            return 0.0
+        for part, _ in self._parts(start, np.ones(len(start)), 1e-6, [event]):
+            begin += part.t[-1]
+            if part.t_events[0].size:
+                return float(begin * self.dim / self.lr)
+        return np.inf
+
     def settle(self, start: Array, active: Array | None = None) -> Array:
         """End of the flow from ``start`` (r,) to plotting accuracy; spikes where ``active`` (r,) is 0 are held fixed."""
         end = np.asarray(start, dtype=float)
@@ -173,7 +184,7 @@ class PopulationODE:
             size = float(np.linalg.norm(alpha))
             horizon = horizon or 10 * max(size, 1e-300) / rate
             growing = _reaches(min(GROWTH * size, 2.0))
-            part = integrate(
+            part = _integrate(
                 lambda _, a: mask * self.rate(a), (0.0, horizon), alpha, [*events, growing, _outside], rtol
             )
             if part.status < 0 or part.t_events[-1].size:
@@ -206,7 +217,7 @@ class PopulationODE:
         return sorted(found, key=lambda f: tuple(-f.overlaps))
 
 
-def integrate(rate: Callable, span: tuple[float, float], alpha: Array, events: list[Callable], rtol: float) -> Any:
+def _integrate(rate: Callable, span: tuple[float, float], alpha: Array, events: list[Callable], rtol: float) -> Any:
     """LSODA; where its functional iteration fails next to an unstable direction, the implicit Radau method."""
     options = {"rtol": rtol, "atol": ATOL, "dense_output": rtol <= RTOL, "events": events}
     with warnings.catch_warnings():
@@ -232,6 +243,14 @@ def _first_crossing(part: Any, k: int, threshold: float) -> float:
 def _reaches(size: float) -> Callable[[float, Array], float]:
     def event(_: float, alpha: Array) -> float:
         return size - float(np.linalg.norm(alpha))
+
+    event.terminal = True  # type: ignore[attr-defined]
+    return event
+
+
+def _passes(k: int, threshold: float) -> Callable[[float, Array], float]:
+    def event(_: float, alpha: Array) -> float:
+        return abs(float(alpha[k])) - threshold
 
     event.terminal = True  # type: ignore[attr-defined]
     return event

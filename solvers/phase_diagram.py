@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from solvers.build import build_model, build_task
 from solvers.fields import Field, accurate_field
-from solvers.ode import PopulationODE, best_signs, integrate, settle
+from solvers.ode import PopulationODE, best_signs, settle
 from solvers.prediction import MAX_HALVINGS
 from theory.errors import require
 from theory.exponents import FALLS_BACK, Staircase, critical_rate, first_form
@@ -28,7 +28,6 @@ from theory.population import Model, Population
 
 Array = NDArray[np.float64]
 PLANES = {"corr,dim": ("corr", "dim"), "corr,beta-u": ("corr", "beta-u"), "lr,dim": ("lr", "dim")}
-FAR_FUTURE = 1e6
 POINTS_WORTH_A_POOL, CHUNKS_PER_WORKER = 100, 8
 
 
@@ -131,7 +130,7 @@ class Reader:
         # The largest rate that will do; if none will, the smallest.
         rate = max((r for r in overlaps if overlaps[r] >= self.threshold), default=min(overlaps))
         ode, overlap = self.flow(dim, rate), overlaps[rate]
-        escape = first_passage(ode, start, tried[rate], k, self.threshold)
+        escape = ode.first_passage(start, k, self.threshold)
         status = "recovered" if np.isfinite(escape) else self._why_not(ode, overlap)
         return Fate(status, rate, np.nan if critical is None else critical, escape, overlap, max(overlaps.values()))
 
@@ -172,24 +171,6 @@ class Reader:
         verdict = next(v for v in stairs.verdicts() if v.spike == "v")
         lost = "below_threshold" if abs(verdict.fixed_point) < self.threshold else "wrong_sign"
         return lost if verdict.cause == "driven" else verdict.cause
-
-
-def first_passage(ode: PopulationODE, start: Array, end: Array, k: int, threshold: float) -> float:
-    """Samples until |α_k| first reaches the threshold on the way from ``start`` to the fixed point ``end``; inf if never."""
-    close = min(1e-3, float(np.linalg.norm(end - start)) / 10)
-
-    def crossed(_: float, alpha: Array) -> float:
-        return abs(alpha[k]) - threshold
-
-    def arrived(_: float, alpha: Array) -> float:
-        return 1.0 if crossed(0, end) >= 0 else float(np.linalg.norm(alpha - end)) - close
-
-    crossed.terminal = arrived.terminal = True  # type: ignore[attr-defined]
-    if crossed(0, start) >= 0:
-        return 0.0
-    horizon = FAR_FUTURE * float(np.linalg.norm(start)) / max(float(np.linalg.norm(ode.rate(start))), 1e-300)
-    part = integrate(lambda _, alpha: ode.rate(alpha), (0.0, horizon), start, [crossed, arrived], 1e-6)
-    return float(part.t_events[0][0]) * ode.dim / ode.lr if part.t_events[0].size else np.inf
 
 
 @dataclass(frozen=True)

@@ -119,3 +119,12 @@ def test_quadrature_takes_over_where_the_series_fails():
     assert method == "quadrature"
     assert gap > 1e-3
     assert np.linalg.norm(run.end) < 1
+
+
+@pytest.mark.parametrize(("p", "dim"), [(4, 1000), (8, 1e8)])
+def test_first_passage_vs_dense_run(p, dim):
+    """One spike's crossing at plotting accuracy against the dense, accurate run: within 1e-3, on any clock."""
+    result = predict(model_of(spiked_cumulant(gauss(p))), int(dim))
+    ode = PopulationODE(result.model, SeriesField(result.population), int(dim), result.lr)
+    assert ode.first_passage(result.start, 0, 0.3) == pytest.approx(result.target.escape_samples, rel=1e-3)
+    assert ode.first_passage(result.start, 0, result.start[0] / 2) == 0
