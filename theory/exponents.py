@@ -248,6 +248,8 @@ class Staircase:
 
     def _driven(self, fall: Fall, share: float) -> str:
         words = f"driven at order {fall.degree}" + (f", needs {', '.join(fall.waits_for)}" if fall.waits_for else "")
+        if fall.degree >= 3 and fall.degree % 2:
+            words += "; starts on the wrong side fall back in the ODE, noise brings them later"
         return words + ("" if share > 0.99 else f"; in {share:.0%} of the random starts")
 
 
