@@ -2,7 +2,8 @@
 
 Would be falsified by: a wrong diffusion matrix, a wrong start law, a learning rate that is not the best, a clock that
 differs between views. False-alarm rate 1e-4 a comparison; with these numbers of runs a K–S test sees
-differences of 0.15 in the distribution function (a shift of about 0.4 standard deviations), not less. Where the limit fails is measured in docs/ladder.md.
+differences of 0.15 in the distribution function (a shift of about 0.4 standard deviations), not less. Where the
+limit fails is measured in docs/ladder.md.
 """
 
 import numpy as np
