@@ -135,10 +135,10 @@ class PopulationODE:
         escapes = np.where(np.abs(start) >= threshold, 0.0, np.inf)
         end, segments, settled = start, [], True
 
+        @_terminal
         def all_crossed(_: float, alpha: Array) -> float:
             return (np.abs(alpha) - threshold).min()
 
-        all_crossed.terminal = True  # type: ignore[attr-defined]
         stop = [all_crossed] if stop_at_escape and np.isinf(escapes).any() else []
         begin = 0.0
         for part, at_rest in self._parts(start, np.ones(len(start)), RTOL, stop):
@@ -240,27 +240,21 @@ def _first_crossing(part: Any, k: int, threshold: float) -> float:
     return float(brentq(excess, left, right, xtol=1e-12 * right)) if excess(left) < 0 < excess(right) else float(right)
 
 
-def _reaches(size: float) -> Callable[[float, Array], float]:
-    def event(_: float, alpha: Array) -> float:
-        return size - float(np.linalg.norm(alpha))
-
+def _terminal(event: Callable[[float, Array], float]) -> Callable[[float, Array], float]:
+    """An event of SciPy's that ends the integration."""
     event.terminal = True  # type: ignore[attr-defined]
     return event
+
+
+def _reaches(size: float) -> Callable[[float, Array], float]:
+    return _terminal(lambda _, alpha: size - float(np.linalg.norm(alpha)))
 
 
 def _passes(k: int, threshold: float) -> Callable[[float, Array], float]:
-    def event(_: float, alpha: Array) -> float:
-        return abs(float(alpha[k])) - threshold
-
-    event.terminal = True  # type: ignore[attr-defined]
-    return event
+    return _terminal(lambda _, alpha: abs(float(alpha[k])) - threshold)
 
 
-def _outside(_: float, alpha: Array) -> float:
-    return 1.02 - float(np.linalg.norm(alpha))
-
-
-_outside.terminal = True  # type: ignore[attr-defined]
+_outside = _reaches(1.02)
 
 
 def best_signs(population: Population, size: float) -> Array:
