@@ -56,6 +56,18 @@ class SquaredLoss:
 
 
 @dataclass(frozen=True)
+class LogisticLoss:
+    """L = log(1 + exp(-y σ(s))) for labels y = ±1; its objective y σ/2 - log(2 cosh(σ/2)) is the same function there."""
+
+    name: str = "logistic"
+
+    def objective(self, sigma: sp.Expr) -> dict[int, sp.Expr]:
+        """Y σ/2 - log(2 cosh(σ/2)), the logarithm in a form that cannot overflow."""
+        size = sp.Abs(sigma)
+        return {1: sigma / 2, 0: -size / 2 - sp.log(1 + sp.exp(-size))}
+
+
+@dataclass(frozen=True)
 class Neuron:
     """A single neuron w on the unit sphere of R^d, s = w·x, trained by online projected SGD.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from theory.activations import Z
 from theory.laws import Law
 from theory.learners import SQUARES, Neuron, SmoothedNeuron, Y
+from theory.networks import F, TwoLayer
 from theory.smoothing import relu_slope_lanes
 
 Array = NDArray[np.float64]
@@ -59,6 +60,30 @@ def compile_gradient(learner: Neuron | SmoothedNeuron) -> Any:
 
     body = _assignments([learner.gradient], ["g"], _FIELDS)
     return cfunc(float64(float64, float64))(_function("gradient", ["y", "s"], [*body, "return g"]))
+
+
+def compile_network(learner: TwoLayer) -> tuple[Any, Any]:
+    """act(z (K,), sigma_out, slope_out), σ and σ' of all neurons, and the residual r(y, f) as Numba ``cfunc``."""
+    return _activation(learner.activation.expression, learner.slope), _residual(learner.residual)
+
+
+@lru_cache(maxsize=64)
+def _activation(sigma: sp.Expr, slope: sp.Expr) -> Any:
+    from numba import cfunc, float64, void
+
+    body = _assignments([sigma, slope], ["sigma[k]", "slope[k]"], {Z: sp.Symbol("x")})
+    lines = ["for k in range(z.size):", "    x = z[k]", *(f"    {line}" for line in body)]
+    array = float64[::1]
+    function = _function("act", ["z", "sigma", "slope"], lines)
+    return cfunc(void(array, array, array), error_model="numpy")(function)
+
+
+@lru_cache(maxsize=64)
+def _residual(residual: sp.Expr) -> Any:
+    from numba import cfunc, float64
+
+    body = _assignments([residual], ["r"], {Y: sp.Symbol("y"), F: sp.Symbol("f")})
+    return cfunc(float64(float64, float64), error_model="numpy")(_function("residual", ["y", "f"], [*body, "return r"]))
 
 
 def compile_law(law: Law) -> tuple[Any, Array]:
