@@ -1,0 +1,229 @@
+"""The Gram chain: the exact law of online SGD of a two-layer network in R = W U and Q = W Wᵀ, at any d, O(K²) a sample.
+
+Theory §5: of an input only ξ = Uᵀx, its part in the span of W_⊥ and its length beyond enter; a block of inputs needs the
+inner products of what lies beyond, a Wishart matrix. No approximation: (R, Q, a, b, a_0) has the law of SGD in R^d
+(``sims.network_sgd.NetworkSGD``). The clock t counts samples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.random import SeedSequence
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from solvers._gram_kernels import DIVERGED, STOPPED, follow_block, run_gram
+from theory._network_kernels import step_block
+from theory.errors import require
+from theory.lower import compile_law, compile_network
+from theory.network_results import Divergence, NetworkEnsemble, NetworkTrajectory, first_not_finite
+from theory.networks import NetworkModel, NetworkState, Rates
+from theory.normals import fill_normals, make_generator, stream_length
+from theory.replicas import OnBlock, replica_numbers, run_replicas, spike_mask
+from theory.results import EscapeTimes, replica_seed, time_grid
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+START, NOISE, LENGTHS = 2, 3, 4  # streams of a replica's seed; SGD in R^d takes 0 and 1: equal seeds are independent runs
+WORK_AT_ONCE = 2e8  # multiplications between two looks at the clock, about 0.1 s
+
+
+@dataclass(frozen=True)
+class GramChain:
+    """Overlaps of online SGD of the model's two-layer network in dimension d, mini-batch size B (summed).
+
+    ``start`` is the first state; None: random by the learner's law. Raises InputError for d < r + K + 1, a batch beyond
+    1 … 4096, or a start whose shapes do not fit.
+    """
+
+    model: NetworkModel
+    dim: int
+    rates: Rates
+    batch: int = 1
+    start: NetworkState | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        r, hidden = len(self.model.spikes), self.model.learner.hidden
+        allowed = f"{r + hidden + 1} (spikes + neurons + 1) … 10^15"
+        advice = "take fewer neurons, or sims.network_sgd, which works at any d"
+        require(r + hidden + 1 <= self.dim <= 10**15, "dim", self.dim, allowed, advice)
+        require(1 <= self.batch <= 4096, "batch", self.batch, "1 … 4096")
+        self.steps  # noqa: B018 - checks the weight decay
+        if self.start is not None:
+            check_start(self.model, self.start)
+
+    @cached_property
+    def steps(self) -> Array:
+        """(δ_1, δ_2, δ_b, δ_0)/d and the weight decay."""
+        return self.rates.steps(self.dim, self.model.learner.weight_decay, self.batch)
+
+    @cached_property
+    def block(self) -> int:
+        """Samples of a block, whole batches; escapes and records are taken at block ends."""
+        fastest = 24 if self.model.learner.hidden <= 32 else 32
+        return max(fastest // self.batch, 1) * self.batch
+
+    @cached_property
+    def _compiled(self) -> tuple[Any, ...]:
+        law = self.model.task.law()
+        lowered, theta = compile_law(law)
+        act, residual = compile_network(self.model.learner)
+        return lowered, act, residual, theta, len(law.normals)
+
+    def first_state(self, seed: SeedSequence) -> NetworkState:
+        """The start of the replica with this seed; W_⊥ W_⊥ᵀ is a Wishart matrix with d - r degrees of freedom."""
+        if self.start is not None:
+            return self.start
+        learner, rng, r = self.model.learner, np.random.default_rng(_stream(seed, START)), len(self.model.spikes)
+        R = rng.standard_normal((learner.hidden, r))
+        lower = np.tril(rng.standard_normal((learner.hidden, learner.hidden)), -1)
+        lower += np.diag(np.sqrt(rng.chisquare(self.dim - r - np.arange(learner.hidden))))
+        Q = R @ R.T + lower @ lower.T
+        lengths = np.sqrt(np.diag(Q)) if learner.spherical else np.full(learner.hidden, np.sqrt(self.dim))
+        scale = learner.initial_scale / lengths
+        a, b = learner.first_layer_out(rng)
+        return NetworkState(R * scale[:, None], Q * np.outer(scale, scale), a, b)
+
+    def run(
+        self,
+        runs: int | Sequence[int],
+        samples: int,
+        seed: int = 0,
+        threshold: float = 0.3,
+        stop_spikes: Sequence[str] = (),
+        times: Integers | None = None,
+        threads: int | None = None,
+        quiet: bool = True,
+    ) -> NetworkEnsemble:
+        """Run replicas 0 … runs-1, or those listed, for ``samples`` samples (whole blocks). Ctrl-C keeps the finished ones.
+
+        A replica ends early once all of ``stop_spikes`` have escaped, or where a number stops being finite. States are
+        recorded at ``times`` (default ``time_grid(samples)``; an empty array records nothing) rounded up to whole blocks.
+        Replica i depends on (seed, i) alone. Raises KeyboardInterrupt if nothing had finished.
+        """
+        require(1 <= samples <= 10**15, "samples", samples, "1 … 10^15")
+        require(np.isfinite(threshold) and 0 < threshold, "threshold", threshold, "a finite number > 0")
+        grid = time_grid(samples) if times is None else np.asarray(times, dtype=np.int64)
+        require(bool(np.all(np.diff(grid, prepend=-1) > 0)), "times", grid.tolist(), "increasing sample counts >= 0")
+        last = -(-samples // self.block) * self.block
+        grid = np.unique(-(-grid // self.block) * self.block)
+        plan = _Plan(self, last, threshold, spike_mask(self.model.spikes, stop_spikes), grid[grid <= last])
+        self._compiled  # noqa: B018 - compiles in this thread
+        listed = replica_numbers(runs).tolist()
+        with threadpool_limits(1):
+            done, seconds = run_replicas(
+                lambda i, on_block: _run_one(plan, i, replica_seed(seed, i), on_block), listed, last, "chain", threads, quiet
+            )
+        return _collect(plan, done, len(listed), seconds)
+
+    def follow(self, state: NetworkState, xi: Array, rest: Array, inner: Array, y: Array) -> NetworkState:
+        """The state after one block of given inputs: ξ (n, r), W_⊥ x (n, K), x_⊥·x_⊥ (n, n), y (n,), whole batches.
+
+        x_⊥ is the part of x outside the spikes. On the inner products of a run in R^d this is that run.
+        """
+        require(len(y) % self.batch == 0, "y", len(y), f"a multiple of the batch, {self.batch}")
+        _, act, residual, _, _ = self._compiled
+        R, P, a, b = (np.ascontiguousarray(x).copy() for x in (state.R, state.rest, state.a, state.b))
+        output, learner = np.array([state.output]), self.model.learner
+        arrays = [np.ascontiguousarray(x, dtype=float) for x in (xi, rest, inner, y)]
+        follow_block(
+            step_block, act, residual, R, P, a, b, output, self.steps, learner.output_scale, int(learner.spherical),
+            self.batch, *arrays,
+        )  # fmt: skip
+        return NetworkState(R, P + R @ R.T, a, b, float(output[0]))
+
+
+def check_start(model: NetworkModel, start: NetworkState) -> None:
+    """Raise InputError unless the state has the model's numbers of neurons and spikes, and unit rows where spherical."""
+    shape = (model.learner.hidden, len(model.spikes))
+    require(start.R.shape == shape, "start", f"R of shape {start.R.shape}", f"shape {shape} (neurons, spikes)")
+    unit = not model.learner.spherical or bool(np.allclose(np.diag(start.Q), 1, atol=1e-9))
+    require(unit, "start", "rows of other lengths", "Q_kk = 1 with spherical rows")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all replicas of one call share; ``times`` are whole blocks."""
+
+    chain: GramChain
+    samples: int
+    threshold: float
+    stop_mask: NDArray[np.bool_]
+    times: Integers
+
+
+@dataclass(frozen=True)
+class _Replica:
+    """One run: recorded states (nan after its end), escape times (-1: not seen), samples, divergence."""
+
+    R: Array
+    P: Array
+    a: Array
+    b: Array
+    output: Array
+    escapes: Integers
+    samples: int
+    diverged: Divergence | None
+
+
+def _run_one(plan: _Plan, replica: int, seed: SeedSequence, on_block: OnBlock) -> _Replica | None:
+    """One replica; None if it was asked to stop."""
+    chain, state = plan.chain, plan.chain.first_state(seed)
+    learner, block, (law, act, residual, theta, n_extra) = chain.model.learner, chain.block, chain._compiled
+    now = [np.ascontiguousarray(x).copy() for x in (state.R, state.rest, state.a, state.b)] + [np.array([state.output])]
+    records = [np.full((len(plan.times), *x.shape), np.nan) for x in now]
+    r, hidden = now[0].shape
+    dof = chain.dim - r - hidden
+    ranks = dof - np.arange(min(block, dof))
+    pool = stream_length(block * (r + n_extra + hidden) + int(np.minimum(np.arange(block), len(ranks)).sum()))
+    work, lengths = make_generator(_stream(seed, NOISE)), np.random.default_rng(_stream(seed, LENGTHS))
+    at_once = max(int(WORK_AT_ONCE / (block * 8 * (hidden + 8) ** 2)), 1)
+    cosines = np.abs(now[0]) / np.sqrt(np.diag(state.Q))[:, None]
+    escapes = np.where(cosines.max(axis=0) >= plan.threshold, 0, -1)
+    t, status, diverged = 0, STOPPED if _all_escaped(escapes, plan.stop_mask) else 0, None
+    for j, until in enumerate([*plan.times, plan.samples]):
+        while t < until and status not in (STOPPED, DIVERGED):
+            blocks = min((until - t) // block, at_once)
+            chi_squares = lengths.chisquare(ranks, size=(blocks, len(ranks)))
+            before = t
+            t, status = run_gram(
+                fill_normals, law, step_block, act, residual, theta, work, n_extra, *now, chain.steps, learner.output_scale,
+                int(learner.spherical), chain.batch, block, pool, chi_squares, t, plan.threshold, plan.stop_mask, escapes,
+            )  # fmt: skip
+            if not on_block(t - before):
+                return None
+        if status == DIVERGED:
+            diverged = Divergence(replica, t, first_not_finite(chain.model.spikes, *now[:4], float(now[4][0])))
+            break
+        if j < len(plan.times) and t == until:
+            for record, value in zip(records, now, strict=True):
+                record[j] = value
+    return _Replica(*records, escapes, t, diverged)
+
+
+def _all_escaped(escapes: Integers, mask: NDArray[np.bool_]) -> bool:
+    return bool(np.any(mask) and np.all(escapes[mask] >= 0))
+
+
+def _collect(plan: _Plan, done: dict[int, _Replica], asked: int, seconds: float) -> NetworkEnsemble:
+    spikes, rows = plan.chain.model.spikes, list(done.values())
+    R, P, a, b, output = (np.stack([getattr(row, name) for row in rows]) for name in ("R", "P", "a", "b", "output"))
+    escapes = np.stack([row.escapes for row in rows]).astype(float)
+    escapes[escapes < 0] = np.inf
+    return NetworkEnsemble(
+        NetworkTrajectory(spikes, plan.times.astype(float), R, P + R @ np.swapaxes(R, -1, -2), a, b, output[..., 0]),
+        EscapeTimes(spikes, escapes, plan.threshold, plan.samples),
+        tuple(done),
+        len(done) < asked,
+        seconds,
+        sum(row.samples for row in rows),
+        tuple(row.diverged for row in rows if row.diverged),
+    )
+
+
+def _stream(seed: SeedSequence, purpose: int) -> SeedSequence:
+    return SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, purpose))
