@@ -1,8 +1,8 @@
 """Compiled inner loop of the Gram chain: a two-layer network in R (K, r) and P = W_⊥ W_⊥ᵀ (K, K), whatever d (theory §5).
 
 A block of n inputs is known by its components in an orthonormal frame: ξ along the spikes, g along the span of W_⊥, where
-W_⊥ = L × frame with L Lᵀ = P, and T along n further directions, one opened by each input (Bartlett: T is lower triangular, its
-diagonal the root of a χ², what lies below it standard normal). Fields and inner products at the start of the block follow,
+W_⊥ = L × frame with L Lᵀ = P, and T along n further directions, one opened by each input (Bartlett: T is lower triangular,
+its diagonal the root of a χ², what lies below it standard normal). Fields and inner products at the block's start follow,
 
     H = Ξ Rᵀ + G Lᵀ,   S = Ξ Ξᵀ + G Gᵀ + T Tᵀ,
 

@@ -20,14 +20,18 @@ from theory._network_kernels import step_block
 from theory.errors import require
 from theory.lower import compile_law, compile_network
 from theory.network_results import Divergence, NetworkEnsemble, NetworkTrajectory, first_not_finite
-from theory.networks import NetworkModel, NetworkState, Rates
+from theory.networks import NetworkModel, NetworkState, Rates, check_start
 from theory.normals import fill_normals, make_generator, stream_length
 from theory.replicas import OnBlock, replica_numbers, run_replicas, spike_mask
 from theory.results import EscapeTimes, replica_seed, time_grid
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-START, NOISE, LENGTHS = 2, 3, 4  # streams of a replica's seed; SGD in R^d takes 0 and 1: equal seeds are independent runs
+START, NOISE, LENGTHS = (
+    2,
+    3,
+    4,
+)  # streams of a replica's seed; SGD in R^d takes 0 and 1: equal seeds are independent runs
 WORK_AT_ONCE = 2e8  # multiplications between two looks at the clock, about 0.1 s
 
 
@@ -106,7 +110,7 @@ class GramChain:
         Replica i depends on (seed, i) alone. Raises KeyboardInterrupt if nothing had finished.
         """
         require(1 <= samples <= 10**15, "samples", samples, "1 … 10^15")
-        require(np.isfinite(threshold) and 0 < threshold, "threshold", threshold, "a finite number > 0")
+        require(np.isfinite(threshold) and threshold > 0, "threshold", threshold, "a finite number > 0")
         grid = time_grid(samples) if times is None else np.asarray(times, dtype=np.int64)
         require(bool(np.all(np.diff(grid, prepend=-1) > 0)), "times", grid.tolist(), "increasing sample counts >= 0")
         last = -(-samples // self.block) * self.block
@@ -116,7 +120,12 @@ class GramChain:
         listed = replica_numbers(runs).tolist()
         with threadpool_limits(1):
             done, seconds = run_replicas(
-                lambda i, on_block: _run_one(plan, i, replica_seed(seed, i), on_block), listed, last, "chain", threads, quiet
+                lambda i, on_block: _run_one(plan, i, replica_seed(seed, i), on_block),
+                listed,
+                last,
+                "chain",
+                threads,
+                quiet,
             )
         return _collect(plan, done, len(listed), seconds)
 
@@ -135,14 +144,6 @@ class GramChain:
             self.batch, *arrays,
         )  # fmt: skip
         return NetworkState(R, P + R @ R.T, a, b, float(output[0]))
-
-
-def check_start(model: NetworkModel, start: NetworkState) -> None:
-    """Raise InputError unless the state has the model's numbers of neurons and spikes, and unit rows where spherical."""
-    shape = (model.learner.hidden, len(model.spikes))
-    require(start.R.shape == shape, "start", f"R of shape {start.R.shape}", f"shape {shape} (neurons, spikes)")
-    unit = not model.learner.spherical or bool(np.allclose(np.diag(start.Q), 1, atol=1e-9))
-    require(unit, "start", "rows of other lengths", "Q_kk = 1 with spherical rows")
 
 
 @dataclass(frozen=True)
