@@ -1,17 +1,13 @@
 """Replicas of one simulation over threads: one SeedSequence child each, so results do not depend on the thread count."""
 
-import os
-import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from sims.sgd import OnlineSGD, Replica
 from theory.errors import require
+from theory.replicas import OnBlock, run_replicas
 from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed, time_grid
 
 
@@ -42,44 +38,13 @@ def run_ensemble(
     """
     check_ensemble(runs, samples, threads)
     times = time_grid(samples) if times is None else times
-    stop, begin = threading.Event(), perf_counter()
     engine.warm_up()
-    done: dict[int, Replica] = {}
-    bar = tqdm(total=runs * samples, unit="sample", unit_scale=True, disable=True if quiet else None, desc="SGD")
-    counted = threading.Lock()
 
-    def on_block(n: int) -> bool:
-        with counted:
-            bar.update(n)
-        return not stop.is_set()
-
-    def work(replica: int) -> Replica | None:
-        if stop.is_set():
-            return None
+    def work(replica: int, on_block: OnBlock) -> Replica | None:
         return engine.run(replica_seed(seed, replica), samples, threshold, times, stop_spikes, on_block)
 
-    with bar, ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
-        pending: dict[Future[Replica | None], int] = {pool.submit(work, i): i for i in range(runs)}
-        try:
-            for future in as_completed(pending):
-                _keep(done, pending[future], future)
-        except BaseException as reason:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            if not isinstance(reason, KeyboardInterrupt):
-                raise
-    for future, i in pending.items():
-        if future.done() and not future.cancelled():
-            _keep(done, i, future)
-    if not done:
-        raise KeyboardInterrupt
-    return _collect(engine, done, threshold, samples, len(done) < runs, perf_counter() - begin)
-
-
-def _keep(done: dict[int, Replica], replica: int, future: "Future[Replica | None]") -> None:
-    result = future.result()
-    if result is not None:
-        done[replica] = result
+    done, seconds = run_replicas(work, range(runs), samples, "SGD", threads, quiet)
+    return _collect(engine, done, threshold, samples, len(done) < runs, seconds)
 
 
 def _collect(

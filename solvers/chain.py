@@ -29,6 +29,7 @@ from theory.learners import SmoothedNeuron
 from theory.lower import compile_gradient_lanes, compile_law_lanes
 from theory.normals import fill_normals, make_generator, seed_lane
 from theory.population import Model
+from theory.replicas import replica_numbers, spike_mask
 from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed, time_grid
 
 Array = NDArray[np.float64]
@@ -94,9 +95,11 @@ class OverlapChain:
         Replica i depends on (seed, i) alone. Progress goes to stderr unless ``quiet`` or not a terminal. Raises
         KeyboardInterrupt if nothing had finished, DivergedError if a state is not finite.
         """
-        plan = _Plan(self, samples, seed, threshold, _mask(self.model.spikes, stop_spikes), self._times(samples, times))
+        plan = _Plan(
+            self, samples, seed, threshold, spike_mask(self.model.spikes, stop_spikes), self._times(samples, times)
+        )
         require(threads is None or 1 <= threads <= 1024, "threads", threads, "1 … 1024")
-        results, stop, begin = _Results(plan, _numbers(runs)), Event(), perf_counter()
+        results, stop, begin = _Results(plan, replica_numbers(runs)), Event(), perf_counter()
         workers = min(threads or len(os.sched_getaffinity(0)), -(-len(results.replicas) // LANES))
         total = len(results.replicas) * samples
         with (
@@ -243,19 +246,6 @@ def _work(plan: _Plan, results: _Results, stop: Event, bar: Any) -> None:
             bar.update(samples)
         for lane in np.flatnonzero((lanes.status != RUNNING) & (lanes.status != IDLE)):
             lanes.unload(int(lane), results)
-
-
-def _numbers(runs: int | Sequence[int]) -> Integers:
-    listed = np.arange(runs) if isinstance(runs, int | np.integer) else np.asarray(runs, dtype=np.int64)
-    ok = 1 <= len(listed) <= 10**7 and len(np.unique(listed)) == len(listed) and listed.min() >= 0
-    require(bool(ok), "runs", runs, "1 … 10^7, or that many different replica numbers >= 0")
-    return listed
-
-
-def _mask(spikes: tuple[str, ...], chosen: Sequence[str]) -> NDArray[np.bool_]:
-    unknown = [s for s in chosen if s not in spikes]
-    require(not unknown, "stop_spikes", ", ".join(unknown), ", ".join(spikes))
-    return np.array([s in chosen for s in spikes])
 
 
 def _stream(seed: SeedSequence, purpose: int) -> SeedSequence:

@@ -21,7 +21,7 @@ SQUARES = sp.Symbol("x_squared", real=True)  # ‖x‖²
 
 
 class Loss(Protocol):
-    """A loss L = const - E[objective]."""
+    """A loss L = E[constant(y) - objective]."""
 
     @property
     def name(self) -> str:
@@ -30,6 +30,10 @@ class Loss(Protocol):
 
     def objective(self, sigma: sp.Expr) -> dict[int, sp.Expr]:
         """{n: h_n} with objective = sum_n y^n h_n, as functions of σ."""
+        ...
+
+    def constant(self, y: sp.Expr) -> sp.Expr:
+        """What no learner can change."""
         ...
 
 
@@ -43,6 +47,10 @@ class CorrelationLoss:
         """Y σ."""
         return {1: sigma}
 
+    def constant(self, y: sp.Expr) -> sp.Expr:  # noqa: ARG002 - the same for every label
+        """1."""
+        return sp.Integer(1)
+
 
 @dataclass(frozen=True)
 class SquaredLoss:
@@ -53,6 +61,10 @@ class SquaredLoss:
     def objective(self, sigma: sp.Expr) -> dict[int, sp.Expr]:
         """Y σ - σ²/2."""
         return {1: sigma, 0: -(sigma**2) / 2}
+
+    def constant(self, y: sp.Expr) -> sp.Expr:
+        """½ y²."""
+        return y**2 / 2
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,10 @@ class LogisticLoss:
         """Y σ/2 - log(2 cosh(σ/2)), the logarithm in a form that cannot overflow."""
         size = sp.Abs(sigma)
         return {1: sigma / 2, 0: -size / 2 - sp.log(1 + sp.exp(-size))}
+
+    def constant(self, y: sp.Expr) -> sp.Expr:  # noqa: ARG002 - the same for every label
+        """0."""
+        return sp.Integer(0)
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,14 @@ class NetworkState:
         return np.asarray(self.Q - self.R @ self.R.T)
 
 
+def check_start(model: NetworkModel, start: NetworkState) -> None:
+    """Raise InputError unless the state has the model's numbers of neurons and spikes, and unit rows where spherical."""
+    shape = (model.learner.hidden, len(model.spikes))
+    require(start.R.shape == shape, "start", f"R of shape {start.R.shape}", f"shape {shape} (neurons, spikes)")
+    unit = not model.learner.spherical or bool(np.allclose(np.diag(start.Q), 1, atol=1e-9))
+    require(unit, "start", "rows of other lengths", "Q_kk = 1 with spherical rows")
+
+
 def semidefinite_root(P: Array) -> Array:
     """Some L with L Lᵀ = P, (…, K, K); eigenvalues below 0 by rounding count as 0."""
     values, vectors = np.linalg.eigh(P)
