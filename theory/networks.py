@@ -110,8 +110,8 @@ class NetworkModel:
 
     def __post_init__(self) -> None:
         """Check the labels."""
-        squares = self.task.mixture().label_powers[:, 2]
-        fits = not isinstance(self.learner.loss, LogisticLoss) or bool(np.all(squares == 1))
+        logistic = isinstance(self.learner.loss, LogisticLoss)
+        fits = not logistic or bool(np.all(self.task.mixture().label_powers[:, 2] == 1))
         require(fits, "loss", "logistic", "squared or correlation for a task whose labels are not ±1")
 
     @property

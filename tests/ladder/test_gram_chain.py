@@ -15,6 +15,7 @@ import pytest
 import sympy as sp
 from scipy import stats
 
+from sims.network_sgd import NetworkSGD
 from solvers.chain import OverlapChain
 from solvers.gram_chain import GramChain
 from tests.conftest import ACTIVATIONS, FALSE_ALARM, SEED, TASKS, draw, model_of
@@ -22,6 +23,8 @@ from theory.activations import Z
 from theory.errors import InputError
 from theory.learners import CorrelationLoss, LogisticLoss, SquaredLoss, Y
 from theory.networks import F, NetworkModel, NetworkState, Rates, TwoLayer
+from theory.results import replica_seed
+from theory.tasks import MixedCumulant
 
 LOSSES = {"correlation": CorrelationLoss(), "squared": SquaredLoss(), "logistic": LogisticLoss()}
 
@@ -220,7 +223,8 @@ def test_bad_input_is_one_line():
         "state b": lambda: NetworkState(state.R, state.Q, state.a, state.b[:2]),
         "loss": lambda: network("teacher", "relu", "logistic", 3),
         "weight_decay": lambda: GramChain(network("mcm_corr", "relu", "squared", 3, weight_decay=100.0), 30, rates),
-        "samples": lambda: GramChain(model, 30, rates).run(1, 0), "times": lambda: GramChain(model, 30, rates).run(1, 9, times=[3, 2]),
+        "samples": lambda: GramChain(model, 30, rates).run(1, 0),
+        "times": lambda: GramChain(model, 30, rates).run(1, 9, times=[3, 2]),
         "stop_spikes": lambda: GramChain(model, 30, rates).run(1, 9, stop_spikes=("q",)),
     }  # fmt: skip
     for argument, case in cases.items():
@@ -228,3 +232,43 @@ def test_bad_input_is_one_line():
             case()
         assert error.value.argument == argument
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_gram_chain_vs_network_sgd_on_the_same_data(batch):
+    """The compiled engine in R^d and the chain on the inner products of its inputs end in the same R, Q, a, b, a_0."""
+    model, rates, samples = network("mcm_corr", "relu", "squared", 6), Rates(0.5, 0.1, 0.2, 0.3), 240
+    truth, chain, seed = NetworkSGD(model, 60, rates, batch), GramChain(model, 60, rates, batch), replica_seed(SEED, 0)
+    begin, (x, y) = truth.begin(seed), truth.inputs(seed, samples)
+    xi = x @ begin.U.T
+    across = x - xi @ begin.U
+    W = begin.W.copy()
+    state = NetworkState(W @ begin.U.T, W @ W.T, begin.a, begin.b, begin.output)
+    steps = truth.run(1, samples, SEED, times=np.arange(0, samples + 1, 12)).trajectory
+    parameters = (W[None], begin.a[None], begin.b[None], np.array([begin.output]))
+    for i, t in enumerate(range(0, samples, 12)):
+        part = slice(t, t + 12)
+        rest = across[part]
+        W = parameters[0][0]
+        state = chain.follow(state, xi[part], rest @ (W - W @ begin.U.T @ begin.U).T, rest @ rest.T, y[part])
+        parameters = numpy_network_sgd(model, 60, rates, batch, x[None, part], y[None, part], parameters)
+        np.testing.assert_allclose(state.R, steps.R[0, i + 1], atol=1e-12)
+        np.testing.assert_allclose(state.Q, steps.Q[0, i + 1], atol=1e-12)
+    np.testing.assert_allclose(state.a, steps.a[0, -1], atol=1e-12)
+    assert abs(state.output - steps.output[0, -1]) < 1e-12
+
+
+def test_gram_chain_vs_network_sgd_in_law():
+    """The stairs' own network at d = 64: overlaps, norms, second layer, and the best neuron after the first two stairs."""
+    task = MixedCumulant(corr=0.75, beta_m=1.0, beta_u=5.0)
+    model, rates = NetworkModel(task, TwoLayer(ACTIVATIONS["relu"], LOSSES["squared"], 8)), Rates(0.5, 0.05, 0.0, 0.15)
+    times = np.array([0, 480, 4800])
+    ours = GramChain(model, 64, rates).run(1500, 4800, SEED, times=times).trajectory
+    truth = NetworkSGD(model, 64, rates).run(500, 4800, SEED, times=times).trajectory
+    pairs = []
+    for i in range(3):
+        parts = [(t.R[:, i], t.Q[:, i], t.a[:, i], t.b[:, i], t.output[:, i]) for t in (ours, truth)]
+        first, second = ([*R[:, 0].T, *Q[:, 0, :2].T, a[:, 0], output] for R, Q, a, b, output in parts)
+        pairs += list(zip(first, second, strict=True))
+        pairs += [(ours.of(s)[:, i], truth.of(s)[:, i]) for s in "muv"]
+    assert_same_law(pairs)
