@@ -20,7 +20,7 @@ def label(law, raw, normals, theta, xi, y):
 
 @kernel(void(ACT, RESIDUAL, MATRIX, VECTOR, VECTOR, VECTOR, VECTOR, float64, float64, MATRIX, VECTOR))
 def respond(act, residual, H, y, weight, a, b, output, scale, pushes, second):
-    """At fields H (n, K): pushes_tk = c_k = r scale a_k σ'(h_k + b_k); second = Σ_t ω_t r (scale σ (K), 1), ω = ``weight``."""
+    """At fields H (n, K): pushes_tk = c_k = r scale a_k σ'(h_k + b_k); second = Σ_t weight_t r (scale σ (K), 1)."""
     n, K = H.shape
     z, sigma, slope = np.empty(K), np.empty(K), np.empty(K)
     second[:] = 0.0

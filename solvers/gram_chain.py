@@ -72,6 +72,16 @@ class GramChain:
         return max(fastest // self.batch, 1) * self.batch
 
     @cached_property
+    def _sizes(self) -> tuple[Integers, int, int]:
+        """Degrees of freedom of a block's χ² draws, the normals it takes, and how many blocks one call advances."""
+        r, hidden = len(self.model.spikes), self.model.learner.hidden
+        dof = self.dim - r - hidden
+        ranks = dof - np.arange(min(self.block, dof))
+        beyond = int(np.minimum(np.arange(self.block), len(ranks)).sum())
+        pool = stream_length(self.block * (r + self._compiled[-1] + hidden) + beyond)
+        return ranks, pool, max(int(WORK_AT_ONCE / (self.block * 8 * (hidden + 8) ** 2)), 1)
+
+    @cached_property
     def _compiled(self) -> tuple[Any, ...]:
         law = self.model.task.law()
         lowered, theta = compile_law(law)
@@ -116,7 +126,7 @@ class GramChain:
         last = -(-samples // self.block) * self.block
         grid = np.unique(-(-grid // self.block) * self.block)
         plan = _Plan(self, last, threshold, spike_mask(self.model.spikes, stop_spikes), grid[grid <= last])
-        self._compiled  # noqa: B018 - compiles in this thread
+        self._sizes  # noqa: B018 - compiles in this thread
         listed = replica_numbers(runs).tolist()
         with threadpool_limits(1):
             done, seconds = run_replicas(
@@ -159,13 +169,9 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Replica:
-    """One run: recorded states (nan after its end), escape times (-1: not seen), samples, divergence."""
+    """One run: recorded R, P, a, b, a_0 (nan after its end), escape times (-1: not seen), samples, divergence."""
 
-    R: Array
-    P: Array
-    a: Array
-    b: Array
-    output: Array
+    records: tuple[Array, ...]
     escapes: Integers
     samples: int
     diverged: Divergence | None
@@ -175,15 +181,12 @@ def _run_one(plan: _Plan, replica: int, seed: SeedSequence, on_block: OnBlock) -
     """One replica; None if it was asked to stop."""
     chain, state = plan.chain, plan.chain.first_state(seed)
     learner, block, (law, act, residual, theta, n_extra) = chain.model.learner, chain.block, chain._compiled
-    now = [np.ascontiguousarray(x).copy() for x in (state.R, state.rest, state.a, state.b)] + [np.array([state.output])]
-    records = [np.full((len(plan.times), *x.shape), np.nan) for x in now]
-    r, hidden = now[0].shape
-    dof = chain.dim - r - hidden
-    ranks = dof - np.arange(min(block, dof))
-    pool = stream_length(block * (r + n_extra + hidden) + int(np.minimum(np.arange(block), len(ranks)).sum()))
+    R, P, a, b = (np.ascontiguousarray(x).copy() for x in (state.R, state.rest, state.a, state.b))
+    now = (R, P, a, b, np.array([state.output]))
+    records = tuple(np.full((len(plan.times), *x.shape), np.nan) for x in now)
+    ranks, pool, at_once = chain._sizes
     work, lengths = make_generator(_stream(seed, NOISE)), np.random.default_rng(_stream(seed, LENGTHS))
-    at_once = max(int(WORK_AT_ONCE / (block * 8 * (hidden + 8) ** 2)), 1)
-    cosines = np.abs(now[0]) / np.sqrt(np.diag(state.Q))[:, None]
+    cosines = np.abs(R) / np.sqrt(np.diag(state.Q))[:, None]
     escapes = np.where(cosines.max(axis=0) >= plan.threshold, 0, -1)
     t, status, diverged = 0, STOPPED if _all_escaped(escapes, plan.stop_mask) else 0, None
     for j, until in enumerate([*plan.times, plan.samples]):
@@ -198,12 +201,12 @@ def _run_one(plan: _Plan, replica: int, seed: SeedSequence, on_block: OnBlock) -
             if not on_block(t - before):
                 return None
         if status == DIVERGED:
-            diverged = Divergence(replica, t, first_not_finite(chain.model.spikes, *now[:4], float(now[4][0])))
+            diverged = Divergence(replica, t, first_not_finite(chain.model.spikes, R, P, a, b, float(now[4][0])))
             break
         if j < len(plan.times) and t == until:
             for record, value in zip(records, now, strict=True):
                 record[j] = value
-    return _Replica(*records, escapes, t, diverged)
+    return _Replica(records, escapes, t, diverged)
 
 
 def _all_escaped(escapes: Integers, mask: NDArray[np.bool_]) -> bool:
@@ -212,7 +215,7 @@ def _all_escaped(escapes: Integers, mask: NDArray[np.bool_]) -> bool:
 
 def _collect(plan: _Plan, done: dict[int, _Replica], asked: int, seconds: float) -> NetworkEnsemble:
     spikes, rows = plan.chain.model.spikes, list(done.values())
-    R, P, a, b, output = (np.stack([getattr(row, name) for row in rows]) for name in ("R", "P", "a", "b", "output"))
+    R, P, a, b, output = (np.stack(part) for part in zip(*(row.records for row in rows), strict=True))
     escapes = np.stack([row.escapes for row in rows]).astype(float)
     escapes[escapes < 0] = np.inf
     return NetworkEnsemble(

@@ -12,10 +12,11 @@ import pytest
 
 from theory.activations import Activation, erf, hermite_mixture, relu, sigmoid, softplus, tanh
 from theory.latents import EvenCoupling, gauss, lobatto, radau
-from theory.laws import Task
+from theory.laws import Task, sample
 from theory.learners import CorrelationLoss, Loss, Neuron, SquaredLoss
 from theory.population import Model
 from theory.tasks import MixedCumulant, TeacherStudent, spiked_cumulant
+from theory.teacher_network import TeacherNetwork
 
 SEED = int(os.environ.get("DOWNSTAIRS_SEED", "0"))
 FALSE_ALARM = 1e-4
@@ -28,6 +29,7 @@ TASKS: dict[str, Task] = {
     "mcm_p3": MixedCumulant(radau(3), corr=0.4, beta_u=0.7, beta_v=3.0),
     "spiked_p4_positive": spiked_cumulant(lobatto(4), 5.0),
     "teacher": TeacherStudent(("u", "v"), (((2, 0), 1.0), ((1, 1), 0.5), ((0, 3), -0.4)), 0.3),
+    "teacher_network": TeacherNetwork(erf(), (1.0, -0.7), 0.3),
 }
 ACTIVATIONS: dict[str, Activation] = {
     "relu": relu(),
@@ -52,15 +54,7 @@ def teacher(spikes: str, *terms: tuple[str, float], noise: float = 0.0) -> Teach
 
 def draw(task: Task, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Samples of (y, ξ), shapes (n,) and (n, r), from the task's generative law by NumPy alone."""
-    import sympy as sp
-
-    law = task.law()
-    z, normals = rng.standard_normal((len(law.raw), n)), rng.standard_normal((len(law.normals), n))
-    arguments = [*law.raw, *law.normals, *(s for s, _ in law.parameters)]
-    function = sp.lambdify(arguments, [law.label, *law.projections], "numpy")
-    with np.errstate(all="ignore"):
-        y, *xi = function(*z, *normals, *(v for _, v in law.parameters))
-    return np.broadcast_to(y, n).astype(float), np.stack([np.broadcast_to(x, n) for x in xi], axis=1)
+    return sample(task.law(), n, rng)
 
 
 @pytest.fixture

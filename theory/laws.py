@@ -5,12 +5,15 @@ E[y^n Π He_{i_a}(ξ_a)], with symbols or with numbers), ``law`` (a generative S
 and ``mixture`` (given the latents ξ is Gaussian: nodes for quadrature).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import sympy as sp
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from theory.hermite import MultiIndex
@@ -30,6 +33,29 @@ class Law:
     raw: tuple[sp.Symbol, ...]
     normals: tuple[sp.Symbol, ...]
     parameters: tuple[tuple[sp.Symbol, float], ...]
+
+    def at(
+        self, raw: NDArray[np.float64], normals: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """y (n,) and ξ (n, r) at given raw projections z (n, r) and further normals (n, m), by NumPy."""
+        function = _numeric(self.label, self.projections, (*self.raw, *self.normals, *(s for s, _ in self.parameters)))
+        with np.errstate(all="ignore"):  # NumPy evaluates every branch of a Piecewise
+            y, *xi = function(*raw.T, *normals.T, *(value for _, value in self.parameters))
+        n = len(raw)
+        return np.broadcast_to(y, n).astype(float), np.stack([np.broadcast_to(x, n) for x in xi], axis=1)
+
+
+def sample(law: Law, n: int, rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """n independent samples of y (n,) and ξ (n, r)."""
+    raw, normals = rng.standard_normal((len(law.raw), n)), rng.standard_normal((len(law.normals), n))
+    return law.at(raw.T, normals.T)
+
+
+@lru_cache(maxsize=64)
+def _numeric(
+    label: sp.Expr, projections: tuple[sp.Expr, ...], arguments: tuple[sp.Symbol, ...]
+) -> Callable[..., list[Any]]:
+    return sp.lambdify(arguments, [label, *projections], ["scipy", "numpy"])
 
 
 @dataclass(frozen=True)

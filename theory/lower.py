@@ -12,7 +12,7 @@ import numpy as np
 import sympy as sp
 from numpy.typing import NDArray
 
-from theory.activations import Z
+from theory.activations import Activation, Z
 from theory.laws import Law
 from theory.learners import SQUARES, Neuron, SmoothedNeuron, Y
 from theory.networks import F, TwoLayer
@@ -65,6 +65,15 @@ def compile_gradient(learner: Neuron | SmoothedNeuron) -> Any:
 def compile_network(learner: TwoLayer) -> tuple[Any, Any]:
     """act(z (K,), sigma_out, slope_out), σ and σ' of all neurons, and the residual r(y, f) as Numba ``cfunc``."""
     return _activation(learner.activation.expression, learner.slope), _residual(learner.residual)
+
+
+@lru_cache(maxsize=64)
+def compile_activation(activation: Activation) -> Any:
+    """σ(z) as a NumPy ufunc of single or double precision."""
+    from numba import vectorize
+
+    body = _assignments([activation.expression], ["sigma"], {Z: sp.Symbol("z")})
+    return vectorize(["float32(float32)", "float64(float64)"])(_function("act", ["z"], [*body, "return sigma"]))
 
 
 @lru_cache(maxsize=64)
