@@ -5,14 +5,12 @@ the u–v block included. A network's test errors on them say up to which order 
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from theory.errors import require
 from theory.laws import Task
-from theory.networks import semidefinite_root
 
 Array = NDArray[np.float64]
 LABELS = (-1.0, 1.0)
@@ -28,7 +26,6 @@ class ClassMoments:
     covariance: Array
 
 
-@lru_cache(maxsize=64)
 def class_moments(task: Task) -> ClassMoments:
     """The moments by quadrature over the task's latents. Raises InputError if the labels are not ±1."""
     require(has_classes(task), "task", task.name, "tasks with labels ±1", "others have no Gaussian equivalents")
@@ -75,8 +72,13 @@ class GaussianEquivalent:
     def projections(self, y: Array, z: Array) -> Array:
         """ξ (n, r) = mean + covariance^½ z for labels y (n,) and standard normals z (n, r)."""
         moments = self.moments
-        roots = semidefinite_root(moments.covariance)
-        # The symmetric root: z keeps its meaning, as white noise along each spike.
-        symmetric = roots @ np.linalg.svd(roots)[2].swapaxes(-1, -2) if False else roots
+        # The symmetric root: where the covariance is 1, ξ - mean is z itself, the noise of the task.
+        roots = symmetric_root(moments.covariance)
         planted = (y > 0).astype(int)
-        return np.asarray(moments.mean[planted] + np.einsum("nab,nb->na", symmetric[planted], z))
+        return np.asarray(moments.mean[planted] + np.einsum("nab,nb->na", roots[planted], z))
+
+
+def symmetric_root(P: Array) -> Array:
+    """P^½ (…, k, k), symmetric and continuous in P; eigenvalues below 0 by rounding count as 0."""
+    values, vectors = np.linalg.eigh(P)
+    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))[..., None, :]) @ np.swapaxes(vectors, -1, -2))
