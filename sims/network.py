@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   python -m sims.network --dim 128 --hidden 32 --samples 1e6 --plot stairs.png
   python -m sims.network --dim 64 --corr 0.5 --samples 1e7 --json
   python -m sims.network --dim 1e4 --samples 1e8 --runs 4 --no-theory
+  python -m sims.network --corr 0.6 --activation tanh --bias-scale 1 --lr-bias 0.2
 left the task with independent latents, right the one that is asked for. A stair is the gap between two curves of the test
 error: on the task, on Gaussians of the same mean and covariance in each class, on Gaussians of the same mean.
 times are in samples; steps are δ/d, summed over a mini-batch; Ctrl-C gives the finished runs"""
@@ -74,6 +75,9 @@ def _add_own_model_options(parser: Parser) -> None:
     network.add_argument(
         "--initial-scale", type=number, default=1.0, metavar="S", help="w ~ N(0, S²/d) (default: %(default)s)"
     )
+    network.add_argument(
+        "--bias-scale", type=number, default=0.0, metavar="S", help="b ~ N(0, S²) (default: %(default)s)"
+    )
     network.add_argument("--spherical", action="store_true", help="rows of the first layer of length 1")
     network.add_argument("--weight-decay", type=number, default=0.0, help="default: %(default)s")
     latents = parser.add_argument_group("strengths of the spikes")
@@ -128,7 +132,7 @@ def _learner(words: Namespace) -> "TwoLayer":
     scaling = {"standard": 0.5, "mean-field": 1.0}[words.scaling]
     return TwoLayer(
         activation_from_text(words.activation), losses[words.loss], words.hidden, scaling, words.weight_decay,
-        words.spherical, words.initial_scale,
+        words.spherical, words.initial_scale, bias_scale=words.bias_scale,
     )  # fmt: skip
 
 

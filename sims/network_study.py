@@ -23,6 +23,7 @@ RECORDS = 120
 THEORY_SPAN = 200  # of the ODE, in units of d samples: some 10 s at K = 32, and it grows with the span
 LARGEST = 4.0  # gigabytes of one model's records
 RESAMPLES = 2000
+BLIND = 1e-10  # Hermite coefficient that counts as none
 RATE_OF = {"R": "--lr", "Q": "--lr", "a": "--lr-second", "b": "--lr-bias", "a_0": "--lr-output"}
 
 
@@ -109,6 +110,12 @@ class NetworkResult:
             lines.insert(
                 0, f"threshold {study.threshold:g} is below 5/sqrt(d) = {chance:.2g}: chance overlaps cross it"
             )
+        model = study.models[0]
+        p, sigma = model.task.signal_order, model.learner.activation
+        unbiased = study.rates.bias == 0 and model.learner.bias_scale == 0
+        if unbiased and abs(sigma.normalized_coefficients(p)[p]) < BLIND:
+            advice = "give --lr-bias or --bias-scale, or another activation"
+            lines.append(f"{sigma.name} without biases is blind to order {p} of independent latents: {advice}")
         return tuple(dict.fromkeys(lines))
 
 

@@ -95,7 +95,8 @@ class TwoLayer:
     def describe(self) -> str:
         """The network in a few words."""
         rows = ", spherical rows" if self.spherical else ""
-        return f"two-layer network of {self.hidden} neurons, output scaled by K^-{self.scaling:g}{rows}"
+        biases = f", biases N(0, {self.bias_scale:g}²)" if self.bias_scale else ""
+        return f"two-layer network of {self.hidden} neurons, output scaled by K^-{self.scaling:g}{rows}{biases}"
 
 
 @dataclass(frozen=True)
