@@ -4,9 +4,18 @@ import sys
 from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING
 
-from solvers.options import Parser, add_model_options, add_output_options, check_plot_path, run_command
+from solvers.options import (
+    Parser,
+    add_model_options,
+    add_output_options,
+    check_plot_path,
+    require_defaults,
+    run_command,
+)
+from theory.numerals import number, whole_number
 
 if TYPE_CHECKING:
+    from sims.network_scaling import Arm
     from sims.threshold_scaling import Study
     from theory.population import Model
 
@@ -15,7 +24,17 @@ EXAMPLES = """examples:
   python -m sims.scaling --task spiked-cumulant --p 3 --dims 1e3,1e4,1e5,1e6 --engine sde --runs 1000
   python -m sims.scaling --p 4 --corr 0.5 --dims 300,1000,3000,10000 --lr-scaling constant --plot scaling.png
   python -m sims.scaling --task spiked-cumulant --p 3 --dims 300,600 --batch 1,10,100,1000 --json
+  python -m sims.scaling --hidden 32 --beta-m 1 --beta-u 5 --corr 0.7978 --dims 64,96,128,512 --samples 3e7 --hours 3
+with --hidden a two-layer network is timed until its best neuron recovers the target: at corr 0 and, beside it, at --corr
 times are in samples; the step is lr/d, summed over a mini-batch; Ctrl-C gives the finished points"""
+NEURON = {
+    "dims": "30,100,300,1000", "threshold": 0.3, "lr_scaling": "critical", "lr": "auto", "runs": 64, "budget": 20.0,
+    "loss": "correlation",
+}  # fmt: skip
+NETWORK = {
+    "dims": "64,128,256,512", "threshold": 0.5, "lr_scaling": "constant", "lr": "0.5", "lr_second": 0.05, "lr_bias": 0.0,
+    "lr_output": 0.15, "runs": 16, "samples": 1e7, "loss": "squared", "activation": "relu",
+}  # fmt: skip
 
 
 def make_parser() -> Parser:
@@ -27,51 +46,73 @@ def make_parser() -> Parser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     add_model_options(parser)
+    parser.set_defaults(loss=None)
     study = parser.add_argument_group("study")
-    study.add_argument("--dims", default="30,100,300,1000", metavar="D,D,…", help="dimensions d (default: %(default)s)")
+    study.add_argument(
+        "--dims", metavar="D,D,…", help=f"dimensions d (default: {NEURON['dims']}; with --hidden {NETWORK['dims']})"
+    )
     study.add_argument(
         "--engine", choices=("chain", "sde", "highd", "ode"), default="chain",
-        help="exact overlap chain, diffusion, SGD in R^d, or the ODE from the typical start (default: %(default)s)",
+        help="exact overlap chain, diffusion, SGD in R^d, or the ODE from the typical start; with --hidden chain or highd "
+        "(default: %(default)s)",
     )  # fmt: skip
     study.add_argument(
         "--target", metavar="SPIKE", help="spike to reach (default: v, else the last that the flow recovers)"
     )
-    study.add_argument("--threshold", type=float, default=0.3, help="overlap of weak recovery (default: %(default)s)")
+    study.add_argument("--threshold", type=float, help="overlap of weak recovery (default: 0.3; with --hidden 0.5)")
     study.add_argument(
-        "--lr-scaling", choices=("critical", "constant", "log"), default="critical",
-        help="δ = κ δ_crit(d), ∝ d^(-(k-2)/2) for order k >= 2; or constant, or ∝ 1/log d (default: %(default)s)",
+        "--lr-scaling", choices=("critical", "constant", "log"),
+        help="δ = κ δ_crit(d), ∝ d^(-(k-2)/2) for order k >= 2; or constant, or ∝ 1/log d "
+        "(default: critical; with --hidden always constant)",
     )  # fmt: skip
     study.add_argument(
         "--kappa", type=float, help="κ of --lr-scaling critical (default: 1 for order >= 3, otherwise ½ or less)"
     )
     study.add_argument(
         "--lr",
-        default="auto",
-        help="δ at the first d for constant and log (default: ½ δ_crit there, or less where that reaches more)",
+        help="δ at the first d for constant and log (default: ½ δ_crit there, or less where that reaches more; with "
+        "--hidden 0.5, of the first layer)",
     )
     study.add_argument(
         "--batch", type=_whole_numbers, default=(1,), metavar="B,B,…", help="mini-batch sizes; the first is fitted"
     )
-    study.add_argument("--runs", type=int, default=64, help="independent runs at each d (default: %(default)s)")
+    study.add_argument("--runs", type=int, help="independent runs at each d (default: 64; with --hidden 16)")
     study.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
     study.add_argument(
-        "--budget", type=float, default=20.0, metavar="FACTOR",
-        help="samples a run, as a factor of the predicted median (default: %(default)s)",
+        "--budget", type=float, metavar="FACTOR",
+        help="samples a run, as a factor of the predicted median (default: 20); with --hidden see --samples",
     )  # fmt: skip
     study.add_argument(
         "--controls", action=BooleanOptionalAction, default=True,
-        help="run a blind neuron and, where the sign matters, a repelled one for as long as the slowest run",
+        help="run a blind neuron and, where the sign matters, a repelled one for as long as the slowest run; with --hidden "
+        "the network on data without the target",
     )  # fmt: skip
     study.add_argument(
         "--correction", action="store_true", help="fit a finite-size factor exp(c d^-q) to the power laws"
     )
-    study.add_argument("--keep-small", action="store_true", help="fit also the d at which threshold < 5/sqrt(d)")
+    study.add_argument(
+        "--keep-small", action="store_true", help="fit also the d at which noise alone crosses the threshold"
+    )
     study.add_argument(
         "--hours", type=float, default=1.0, help="refuse work that is predicted to take longer (default: %(default)s)"
     )
     study.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    _add_network_options(parser)
     add_output_options(parser)
     return parser
+
+
+def _add_network_options(parser: Parser) -> None:
+    network = parser.add_argument_group(
+        "two-layer network", "of ReLU neurons with the squared loss unless told otherwise"
+    )
+    network.add_argument("--hidden", type=whole_number, metavar="K", help="time a network of K neurons")
+    network.add_argument("--lr-second", type=number, help="δ of the second layer (default: 0.05)")
+    network.add_argument("--lr-bias", type=number, help="δ of the neurons' biases (default: 0)")
+    network.add_argument("--lr-output", type=number, help="δ of the output's bias (default: 0.15)")
+    network.add_argument(
+        "--samples", type=number, help="most samples a run; larger d are left out after a median beyond (default: 1e7)"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,10 +124,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(words: Namespace) -> int:
-    from sims.scaling_report import scaling_json, scaling_table
-    from sims.threshold_scaling import run_study
-
     check_plot_path(words.plot)
+    if words.hidden is not None:
+        return _answer_network(words)
+    from sims.escape_study import run_study
+    from sims.scaling_report import scaling_json, scaling_table
+
     study = _study(words)
     study.check_cost(words.hours)
     result = run_study(study, words.quiet)
@@ -99,11 +142,34 @@ def _answer(words: Namespace) -> int:
     return 0
 
 
+def _answer_network(words: Namespace) -> int:
+    from sims.network_scaling import check_cost, run_arms
+    from sims.scaling_report import arms_json, arms_table
+
+    arms = _arms(words)
+    check_cost(arms, words.hours)
+    results = run_arms(arms, words.quiet)
+    sys.stdout.write(arms_json(results) if words.json else arms_table(results))
+    if words.plot:
+        from sims.scaling_plots import plot_arms
+        from solvers.plots import save
+
+        save(plot_arms(results), words.plot)
+    return 0
+
+
+def _complete(words: Namespace, defaults: dict[str, object]) -> Namespace:
+    """The words with ``defaults`` where the user said nothing."""
+    return Namespace(**{**vars(words), **{name: v for name, v in defaults.items() if getattr(words, name) is None}})
+
+
 def _study(words: Namespace) -> "Study":
     from sims.scaling_engines import Subject
     from sims.threshold_scaling import Study, rates
     from solvers.build import build_model, dims_from_words, lr_from_text
 
+    require_defaults(words, "a single neuron", lr_second=None, lr_bias=None, lr_output=None, samples=None)
+    words = _complete(words, NEURON)
     model, dims = build_model(words), tuple(sorted(dims_from_words([words.dims])))
     subject = Subject(model, words.target or _last_recovered(model, max(dims), words.threshold), words.threshold)
     lrs = rates(subject, dims, words.lr_scaling, lr_from_text(words.lr), words.kappa)
@@ -111,6 +177,37 @@ def _study(words: Namespace) -> "Study":
         subject, words.engine, dims, tuple(lrs), words.batch, words.runs, words.seed, words.budget,
         words.keep_small, words.controls, words.correction,
     )  # fmt: skip
+
+
+def _arms(words: Namespace) -> "dict[str, Arm]":
+    """The network on independent latents and, beside it, on those that --corr or --coupling ask for."""
+    from sims.network_scaling import Arm
+    from solvers.build import LOSSES, build_task, dims_from_words, lr_from_text
+    from theory.activations import activation_from_text
+    from theory.errors import InputError, require
+    from theory.networks import NetworkModel, Rates, TwoLayer
+
+    require_defaults(words, "--hidden", kappa=None, budget=None, correction=False)
+    words = _complete(words, NETWORK)
+    require(words.lr_scaling == "constant", "--lr-scaling", words.lr_scaling, "constant with --hidden", "leave it out")
+    first, dims = lr_from_text(words.lr), tuple(sorted(dims_from_words([words.dims])))
+    if first is None:
+        raise InputError("lr", "auto", "a number with --hidden", "0.5 is the default")
+    rates = Rates(first, words.lr_second, words.lr_bias, words.lr_output)
+    learner = TwoLayer(activation_from_text(words.activation), LOSSES[words.loss], words.hidden)
+
+    def arm(stream: int, **latents: object) -> Arm:
+        model = NetworkModel(build_task(Namespace(**{**vars(words), **latents})), learner)
+        target = words.target or ("v" if "v" in model.spikes else model.spikes[-1])
+        return Arm(
+            model, target, rates, dims, words.samples, words.engine, words.threshold, words.batch, words.runs, words.seed,
+            words.keep_small, words.controls, stream,
+        )  # fmt: skip
+
+    arms = {"independent": arm(0, corr=0.0, coupling="copula")}
+    if words.corr or words.coupling != "copula":
+        arms["correlated" if words.corr else words.coupling] = arm(1)
+    return arms
 
 
 def _last_recovered(model: "Model", dim: int, threshold: float) -> str:

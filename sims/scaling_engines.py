@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from sims.ensemble import run_ensemble
+from sims.escape_study import NO_RECORDS, Job
 from sims.sgd import OnlineSGD
 from solvers.chain import OverlapChain
 from solvers.fokker_planck import FirstPassage
@@ -23,7 +24,6 @@ from theory.exponents import critical_rate, first_form
 from theory.population import Model, Population
 from theory.results import Ensemble, EscapeTimes
 
-NO_RECORDS = np.empty(0, dtype=np.int64)
 HIGHEST_BLIND = 8
 
 
@@ -108,18 +108,6 @@ def negated(activation: Activation) -> Activation:
     return Activation(
         f"-({activation.name})", -activation.expression, activation.kinks, closed and (lambda k: -closed(k))
     )
-
-
-@dataclass(frozen=True)
-class Job:
-    """One point to measure: ``runs`` replicas of at most ``samples`` samples each, replica i from (seed, i)."""
-
-    dim: int
-    lr: float
-    batch: int
-    runs: int
-    samples: float
-    seed: int
 
 
 def _chain(subject: Subject, job: Job) -> Ensemble:

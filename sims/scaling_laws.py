@@ -6,7 +6,7 @@ A d^k has m = c = 0 and k free or an integer; A d (log d + b)^m has k = 1 and m 
 """
 
 from dataclasses import dataclass
-from math import ceil, floor, inf
+from math import ceil, floor, inf, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,23 @@ def resampled_medians(times: Array, rng: np.random.Generator, resamples: int = R
         high = low + (1 - low) * rng.beta(1, n - middle, resamples)
     draws = [ordered[np.minimum((n * u).astype(int), n - 1)] for u in (low, high)]
     return np.asarray((draws[0] + draws[1]) / 2)
+
+
+def ratio_of_medians(
+    above: Array, below: Array, budgets: tuple[float, float], seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, tuple[float, float]]:
+    """Ratio of the medians of two independent sets of runs and its 95 % bootstrap interval.
+
+    A censored median lies anywhere beyond its budget: the ratio is then inf, 0 or (both) nan, the interval open on that
+    side. A start beyond the threshold counts as half a sample.
+    """
+    rng = np.random.default_rng(seed)
+    top, bottom = (resampled_medians(np.maximum(t, 0.5), rng, resamples) for t in (above, below))
+    lows, highs = np.minimum(top, budgets[0]) / bottom, top / np.minimum(bottom, budgets[1])
+    interval = [np.quantile(x, q, method="inverted_cdf") for x, q in ((lows, 0.025), (highs, 0.975))]
+    first, second = (float(np.median(np.maximum(t, 0.5))) for t in (above, below))
+    ratio = nan if first == second == inf else first / second
+    return ratio, (float(interval[0]), float(interval[1]))
 
 
 def fit_scaling(

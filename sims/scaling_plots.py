@@ -3,17 +3,17 @@
 import re
 from collections.abc import Callable
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sims.threshold_scaling import Point, Scaling, false_alarms
+from sims.escape_study import Control, MedianRatio, Point, Scaling, false_alarms, median_ratios
 from solvers.plots import FURTHER, GREY, colour_of, mathtext
 
 LAWS = ((FURTHER[0], "-"), (FURTHER[1], "--"), (FURTHER[2], "-."))
 Scale = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (times, dims) -> what is drawn
-MARKERS = {"blind": "s", "wrong-sign": "v"}
 
 
 def plot_scaling(result: Scaling) -> Figure:
@@ -28,40 +28,82 @@ def plot_scaling(result: Scaling) -> Figure:
     _draw_ratios(figure.add_subplot(grid[1, 0], sharex=above), result, points)
     if several:
         _draw_batches(figure.add_subplot(grid[:, 1]), result)
-    target, threshold = study.subject.target, study.subject.threshold
-    figure.suptitle(
-        mathtext(study.subject.model.task.describe().replace("; ", "\n", 1))
-        + f"\n{study.subject.model.learner.activation.name}, {study.engine}"
-        + (f", {study.runs} runs, " if study.random else ", ")
-        + rf"$|\alpha_{{{target}}}| \geq {threshold:g}$",
-        fontsize=10,
-    )
+    figure.suptitle(f"{mathtext(study.wording.title)}, {study.wording.event_math}", fontsize=10)
     return figure
+
+
+def plot_arms(results: dict[str, Scaling]) -> Figure:
+    """Escape time against d of named studies with their powers A d^k, log–log; of two also the ratio of the medians."""
+    figure = Figure(figsize=(6.6, 6.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    last = list(results.values())[-1]
+    for (name, result), colour in zip(results.items(), (FURTHER[3], FURTHER[0]), strict=False):
+        corr = result.study.record["corr"]
+        who = name if corr is None else rf"{name}, $E[\lambda\nu]$ = {corr:g}"
+        _draw_power(above, result, colour, who)
+        _draw_points(above, list(result.points), colour, lambda times, _: times, f"{name}: ")
+    _draw_controls(above, [c for result in results.values() for c in result.controls])
+    above.set(xscale="log", yscale="log", ylabel="median escape time [samples]")
+    above.legend(frameon=False, fontsize=7)
+    _label_dims(below, last.study.dims)
+    if len(results) == 2:
+        _draw_median_ratios(below, median_ratios(*results.values()))
+        below.set(ylabel=" ÷\n".join(results))
+    else:
+        below.set_visible(False)
+    figure.suptitle(f"{mathtext(last.study.wording.title)}, {last.study.wording.event_math}", fontsize=10)
+    return figure
+
+
+def _draw_power(axes: Axes, result: Scaling, colour: str, name: str) -> None:
+    """A d^k through the fitted points, with the interval of k."""
+    power = next((f for f in result.fit.laws if f.law.k is None), None) if result.fit else None
+    if result.fit is None or power is None:
+        return
+    used = [p.job.dim for p in result.points if p.fitted and isfinite(p.median)]
+    dims = np.geomspace(min(used), max(used), 50)
+    low, high = result.fit.interval
+    label = rf"{name}: $d^k$, $k$ = {result.fit.exponent:.2f} [{low:.2f}, {high:.2f}]"
+    axes.plot(dims, power.at(dims), color=colour, lw=1.5, label=label)
+
+
+def _draw_median_ratios(axes: Axes, ratios: list[MedianRatio]) -> None:
+    """Ratios with their intervals; an arrow where the upper end is open, white where the ratio itself is a bound."""
+    for r in (r for r in ratios if r.value > 0):
+        low, high = r.interval
+        seen = isfinite(r.value)
+        value, face = (r.value, "black") if seen else (low, "white")
+        style: dict[str, Any] = {"fmt": "o", "color": "black", "mfc": face, "capsize": 3}
+        axes.errorbar([r.dim], [value], [[value - low], [high - value if isfinite(high) else 0]], **style)
+        if not isfinite(high):
+            axes.errorbar([r.dim], [value], [value], lolims=True, **style)
+    axes.set(yscale="log")
 
 
 def _draw_times(axes: Axes, result: Scaling, points: list[Point]) -> None:
     _draw_laws(axes, result, lambda times, _: times)
     _draw_theory(axes, result, points, lambda times, _: times)
-    _draw_points(axes, result, points, lambda times, _: times)
-    for kind, marker in MARKERS.items():
-        controls = [c for c in result.controls if c.kind == kind]
-        if controls:
-            crossed, runs = false_alarms(controls)
-            x, y = [c.job.dim for c in controls], np.array([c.job.samples for c in controls])
-            name = f"{kind} control, run up to here: {crossed}/{runs} crossed"
-            axes.errorbar(x, y, 0.5 * y, lolims=True, fmt=marker, mfc="none", color=GREY, ms=7, lw=1, label=name)
+    _draw_points(axes, points, _colour(result), lambda times, _: times)
+    _draw_controls(axes, list(result.controls))
     axes.set(xscale="log", yscale="log", ylabel="median escape time [samples]")
     axes.legend(frameon=False, fontsize=8)
     axes.tick_params(labelbottom=False)
 
 
+def _draw_controls(axes: Axes, controls: list[Control]) -> None:
+    kinds = dict.fromkeys(c.kind for c in controls)
+    for kind, marker in zip(kinds, "sv", strict=False):
+        chosen = [c for c in controls if c.kind == kind]
+        crossed, runs = false_alarms(chosen)
+        x, y = [c.job.dim for c in chosen], np.array([c.job.samples for c in chosen])
+        name = f"{kind} control, run up to here: {crossed}/{runs} crossed"
+        axes.errorbar(x, y, 0.5 * y, lolims=True, fmt=marker, mfc="none", color=GREY, ms=7, lw=1, label=name)
+
+
 def _draw_ratios(axes: Axes, result: Scaling, points: list[Point]) -> None:
     """The same divided by the preferred law, which a log–log plot cannot tell from its rivals."""
-    axes.set(xscale="log", xlabel="input dimension $d$", ylabel="÷ preferred law")
-    dims = result.study.dims
-    if max(dims) < 30 * min(dims):  # decades alone would leave one tick
-        axes.set_xticks(dims, [str(d) for d in dims])
-        axes.set_xticks([], minor=True)
+    axes.set(ylabel="÷ preferred law")
+    _label_dims(axes, result.study.dims)
     if result.fit is None or not result.fit.laws:
         return
     preferred = result.fit.laws[0]
@@ -70,16 +112,26 @@ def _draw_ratios(axes: Axes, result: Scaling, points: list[Point]) -> None:
         return np.asarray(times / preferred.at(dims))
 
     seen = [p for p in points if isfinite(p.median)]
-    _draw_points(axes, result, seen, ratio)
+    _draw_points(axes, seen, _colour(result), ratio)
     _draw_theory(axes, result, seen, ratio)
     low, high = axes.get_ylim()
     _draw_laws(axes, result, ratio)
     axes.set_ylim(low, high)
 
 
-def _draw_points(axes: Axes, result: Scaling, points: list[Point], scale: Scale) -> None:
-    colour = colour_of(result.study.subject.target, result.study.subject.model.spikes)
-    for fitted, name in ((True, "measured median, 95 % interval"), (False, "measured, not fitted")):
+def _label_dims(axes: Axes, dims: tuple[int, ...]) -> None:
+    axes.set(xscale="log", xlabel="input dimension $d$")
+    if max(dims) < 30 * min(dims):  # decades alone would leave one tick
+        axes.set_xticks(dims, [str(d) for d in dims])
+        axes.set_xticks([], minor=True)
+
+
+def _colour(result: Scaling) -> str:
+    return colour_of(result.study.target, result.study.spikes)
+
+
+def _draw_points(axes: Axes, points: list[Point], colour: str, scale: Scale, who: str = "") -> None:
+    for fitted, name in ((True, f"{who}measured median, 95 % interval"), (False, f"{who}measured, not fitted")):
         chosen = [p for p in points if isfinite(p.median) and p.fitted is fitted]
         if chosen:
             x = np.array([float(p.job.dim) for p in chosen])
@@ -89,7 +141,9 @@ def _draw_points(axes: Axes, result: Scaling, points: list[Point], scale: Scale)
     beyond = [p for p in points if not isfinite(p.median)]
     if beyond:
         x, y = np.array([float(p.job.dim) for p in beyond]), np.array([p.job.samples for p in beyond])
-        axes.errorbar(x, y, y / 2, lolims=True, fmt="o", color=colour, mfc="white", label="median beyond the budget")
+        axes.errorbar(
+            x, y, y / 2, lolims=True, fmt="o", color=colour, mfc="white", label=f"{who}median beyond the budget"
+        )
 
 
 def _bars(points: list[Point]) -> np.ndarray:
@@ -100,10 +154,7 @@ def _bars(points: list[Point]) -> np.ndarray:
 
 def _draw_theory(axes: Axes, result: Scaling, points: list[Point], scale: Scale) -> None:
     known = [p for p in points if isfinite(p.predicted)]
-    x = np.array([float(p.job.dim) for p in known])
-    name = (
-        "first-passage law (theory)" if len(result.study.subject.model.spikes) == 1 else "ODE, typical start (theory)"
-    )
+    x, name = np.array([float(p.job.dim) for p in known]), f"{result.study.wording.theory} (theory)"
     axes.plot(x, scale(np.array([p.predicted for p in known]), x), color="black", lw=1.2, ls=":", label=name, zorder=4)
 
 

@@ -4,9 +4,8 @@ import json
 from math import inf, isfinite
 from typing import Any
 
+from sims.escape_study import Control, MedianRatio, Point, Scaling, false_alarms, median_ratios
 from sims.scaling_laws import LawFit
-from sims.threshold_scaling import Control, Point, Scaling, false_alarms
-from solvers.report import model_dict
 from theory.results import wilson_interval
 
 DECISIVE = 6.0  # in AIC: the worse law is exp(3) = 20 times less likely
@@ -14,55 +13,61 @@ DECISIVE = 6.0  # in AIC: the worse law is exp(3) = 20 times less likely
 
 def scaling_table(result: Scaling) -> str:
     """The table for people."""
-    study, subject = result.study, result.study.subject
+    words = result.study.wording
     finished = "  (INTERRUPTED: finished points only)" if result.interrupted else ""
+    predicted = f" predicted: {words.theory};" if words.theory else ""
     lines = [
-        f"model      {subject.model.describe()}",
-        f"study      |alpha_{subject.target}| >= {subject.threshold:g} {_runs(result)}{finished}",
-        *(f"warning    {line}" for line in study.warnings),
+        f"model      {words.subject}",
+        f"study      {words.event} {words.setting}{finished}",
+        *(f"warning    {line}" for line in result.warnings),
         "",
-        *_columns(_point_rows(result)),
+        *columns(_point_rows(result)),
         "",
         *_fit_lines(result),
         *_control_lines(result),
-        "escape times in samples; predicted: "
-        + _theory(result)
-        + "; '> x': the median lies beyond the budget x, not fitted",
+        f"escape times in samples;{predicted} '> x': the median lies beyond the budget x, not fitted",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _runs(result: Scaling) -> str:
-    study = result.study
-    if not study.random:
-        return f"from the typical start, engine {study.engine}"
-    return (
-        f"from a random start, engine {study.engine}, {study.runs} runs, seed {study.seed}, "
-        f"budget {study.budget:g} predicted medians"
-    )
+def arms_table(results: dict[str, Scaling]) -> str:
+    """The tables of named studies, of two also the ratios of their medians."""
+    parts = [f"{name}\n{scaling_table(result)}" for name, result in results.items()]
+    if len(results) == 2:
+        rows: list[tuple[str, ...]] = [
+            ("d", "ratio", "95 % interval"),
+            *map(_ratio_row, median_ratios(*results.values())),
+        ]
+        parts.append("\n".join([f"medians, {' / '.join(results)}", *columns(rows)]) + "\n")
+    return "\n".join(parts)
 
 
-def _theory(result: Scaling) -> str:
-    return "first-passage law" if len(result.study.subject.model.spikes) == 1 else "ODE from the typical start"
+def _ratio_row(r: MedianRatio) -> tuple[str, ...]:
+    low, high = r.interval
+    bounds = {inf: f"> {low:.3g}", 0.0: f"< {high:.3g}"}
+    value = bounds.get(r.value, f"{r.value:.3g}" if isfinite(r.value) else "-")
+    return str(r.dim), value, f"{low:.3g} – {high:.3g}" if isfinite(high) else f"{low:.3g} – beyond"
 
 
 def _point_rows(result: Scaling) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        ("d", "B", "lr", "median", "95 % interval", "censored", "predicted", "median/predicted", "fitted")
-    ]
+    known = bool(result.study.wording.theory)
+    theory = ("predicted", "median/predicted") if known else ()
+    rows: list[tuple[str, ...]] = [("d", "B", "lr", "median", "95 % interval", "censored", *theory, "fitted")]
     for p in result.points:
         seen = isfinite(p.median)
         low, high = (f"{t:.4g}" if isfinite(t) else f"> {p.job.samples:.3g}" for t in p.interval)
         ratio = f"{p.median / p.predicted:.3f}" if seen and 0 < p.predicted < inf else "-"
+        theory = (f"{p.predicted:.4g}" if isfinite(p.predicted) else "never", ratio) if known else ()
         rows.append((
             str(p.job.dim), str(p.job.batch), f"{p.job.lr:.4g}", f"{p.median:.4g}" if seen else f"> {p.job.samples:.4g}",
             f"{low} – {high}" if p.job.runs > 1 else "-", f"{p.escapes.n_censored(p.target)}/{p.job.runs}",
-            f"{p.predicted:.4g}" if isfinite(p.predicted) else "never", ratio, "yes" if p.fitted and seen else "no",
+            *theory, "yes" if p.fitted and seen else "no",
         ))  # fmt: skip
     return rows
 
 
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+def columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as aligned lines."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -81,7 +86,7 @@ def _fit_lines(result: Scaling) -> list[str]:
     for other in fit.laws:
         values = ", ".join(f"{name} = {value:.4g}" for name, value in other.parameters.items())
         rows.append((other.law.name, f"{other.aic - first.aic:.1f}", values))
-    return [*lines, f"preferred  {first.law.name}{_certainty(fit.laws)}", "", *_columns(rows), ""]
+    return [*lines, f"preferred  {first.law.name}{_certainty(fit.laws)}", "", *columns(rows), ""]
 
 
 def _certainty(laws: tuple[LawFit, ...]) -> str:
@@ -111,28 +116,43 @@ def _by_kind(result: Scaling) -> dict[str, list[Control]]:
 
 def scaling_json(result: Scaling) -> str:
     """The documented JSON, schema 1: ``points`` of the first batch size, ``minibatch`` of the others; null: not finite."""
+    return json_text({"schema": 1, **scaling_dict(result)})
+
+
+def arms_json(results: dict[str, Scaling]) -> str:
+    """The same of named studies: ``arms`` by name, ``ratios`` of the medians of two; schema 1."""
+    ratios = median_ratios(*results.values()) if len(results) == 2 else []
+    rows = [{"dim": r.dim, "ratio": finite(r.value), "ci95": [finite(x) for x in r.interval]} for r in ratios]
+    return json_text({"schema": 1, "arms": {n: scaling_dict(r) for n, r in results.items()}, "ratios": rows})
+
+
+def json_text(payload: dict[str, Any]) -> str:
+    """As every command prints it."""
+    return json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def scaling_dict(result: Scaling) -> dict[str, Any]:
+    """One study as plain values."""
     study, fit = result.study, result.fit
     laws = fit.laws if fit else ()
     lead = study.batches[0]
-    payload = {
-        "schema": 1,
+    return {
         "exponent": fit.exponent if fit else None,
-        "ci95": [_number(x) for x in fit.interval] if fit else [None, None],
+        "ci95": [finite(x) for x in fit.interval] if fit else [None, None],
         "law": laws[0].law.name if laws else None,
         "laws": {f.law.name: {"aic": f.aic, "parameters": _numbers(f.parameters)} for f in laws},
         "points": [_point_dict(p) for p in result.points if p.job.batch == lead],
         "minibatch": [_point_dict(p) for p in result.points if p.job.batch != lead],
         "controls": {kind: _controls_dict(controls) for kind, controls in _by_kind(result).items()},
-        "model": model_dict(study.subject.model),
+        "model": study.record,
         "engine": study.engine,
-        "target": study.subject.target,
-        "runs": study.runs if study.random else 1,
+        "target": study.target,
+        "runs": result.points[0].job.runs,
         "seed": study.seed,
-        "threshold": study.subject.threshold,
-        "warnings": list(study.warnings),
+        "threshold": study.threshold,
+        "warnings": list(result.warnings),
         "interrupted": result.interrupted,
     }
-    return json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _point_dict(p: Point) -> dict[str, Any]:
@@ -140,11 +160,11 @@ def _point_dict(p: Point) -> dict[str, Any]:
         "dim": p.job.dim,
         "lr": p.job.lr,
         "batch": p.job.batch,
-        "median": _number(p.median),
-        "ci95": [_number(x) for x in p.interval] if p.job.runs > 1 else [None, None],
+        "median": finite(p.median),
+        "ci95": [finite(x) for x in p.interval] if p.job.runs > 1 else [None, None],
         "censored": p.escapes.n_censored(p.target),
         "budget": p.job.samples,
-        "predicted": _number(p.predicted),
+        "predicted": finite(p.predicted),
         "fitted": p.fitted and isfinite(p.median),
         "seed": p.job.seed,
     }
@@ -170,8 +190,9 @@ def _controls_dict(controls: list[Control]) -> dict[str, Any]:
 
 
 def _numbers(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in values.items()}
+    return {name: finite(value) for name, value in values.items()}
 
 
-def _number(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The value, or null in JSON."""
     return value if isfinite(value) else None

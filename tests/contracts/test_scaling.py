@@ -11,11 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sims import threshold_scaling
+from sims import network_scaling, threshold_scaling
+from sims.escape_study import run_study
 from sims.scaling import main
 from sims.scaling_engines import ENGINES, Subject, negated
-from sims.scaling_laws import fit_scaling, resampled_medians
-from sims.threshold_scaling import Study, rates, run_study
+from sims.scaling_laws import fit_scaling, ratio_of_medians, resampled_medians
+from sims.threshold_scaling import Study, rates
 from tests.conftest import FALSE_ALARM, SEED, Z_ALARM, model_of
 from theory.activations import hermite_mixture, relu
 from theory.errors import InputError
@@ -23,6 +24,10 @@ from theory.latents import gauss, radau
 from theory.tasks import MixedCumulant, spiked_cumulant
 
 DECADES = np.geomspace(1e3, 1e7, 9)
+NETWORK = (
+    "--hidden", "4", "--beta-m", "1", "--beta-u", "5", "--corr", "0.7", "--dims", "16,24,32", "--samples", "1e4", "--runs",
+    "6", "--quiet",
+)  # fmt: skip
 P3 = ("--task", "spiked-cumulant", "--p", "3", "--engine", "sde", "--quiet")
 
 
@@ -96,6 +101,32 @@ def test_resampled_medians_vs_order_statistics(rng):
         jitter = 1e-6 * rng.random((2, 20_000))  # no ties
         fast = resampled_medians(times, rng, 20_000)
         assert ks_2samp(explicit + jitter[0], fast + jitter[1]).pvalue > FALSE_ALARM
+
+
+def test_ratio_of_medians_covers(rng):
+    """Log-normal runs: the ratio is 6, its error 1.25 · 0.8 √(2/n) in the logarithm; the interval covers as it says."""
+    n, covered, values = 200, 0, []
+    for i in range(n):
+        above, below = escape_times([6e4, 1e4], 64, rng)
+        value, (low, high) = ratio_of_medians(above, below, (np.inf, np.inf), i, 300)
+        values.append(value)
+        covered += low <= 6 <= high
+    error = 1.2533 * 0.8 * np.sqrt(2 / 64)
+    assert abs(np.mean(np.log(values)) - np.log(6)) < Z_ALARM * error / np.sqrt(n)
+    assert abs(covered / n - 0.95) < Z_ALARM * np.sqrt(0.95 * 0.05 / n)
+
+
+def test_ratio_of_censored_medians_is_a_bound(rng):
+    (times,), never = escape_times([100.0], 60, rng), np.full(60, np.inf)
+    value, (low, high) = ratio_of_medians(never, times, (1e4, 1e4), SEED)
+    assert value == high == np.inf
+    assert low == pytest.approx(1e4 / np.quantile(resampled_medians(times, rng), 0.975), rel=0.1)
+    value, (low, high) = ratio_of_medians(times, never, (1e4, 1e4), SEED)
+    assert value == low == 0
+    assert 0 < high < 0.05
+    value, (low, high) = ratio_of_medians(never, never, (1e4, 1e4), SEED)
+    assert np.isnan(value)
+    assert (low, high) == (0, np.inf)
 
 
 @pytest.mark.parametrize(("medians", "law"), [
@@ -255,6 +286,95 @@ def test_ctrl_c_keeps_the_finished_points(monkeypatch):
     assert result.fit is None
     with pytest.raises(KeyboardInterrupt):
         run_study(study(controls=False))
+
+
+def test_network_json_table_and_figure(capsys, tmp_path):
+    """Two arms beside each other; the ratio at every d that both measured; the same numbers in both outputs."""
+    words = [*NETWORK, "--keep-small"]
+    assert main([*words, "--json", "--plot", str(tmp_path / "a.png")]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (set(result), result["schema"]) == ({"schema", "arms", "ratios"}, 1)
+    assert list(result["arms"]) == ["independent", "correlated"]
+    independent, correlated = result["arms"].values()
+    assert (independent["model"]["corr"], correlated["model"]["corr"]) == (0, 0.7)
+    assert (correlated["model"]["hidden"], correlated["model"]["rates"]["output"], correlated["runs"]) == (4, 0.15, 6)
+    assert all(p["predicted"] is None and p["lr"] == 0.5 for p in correlated["points"])
+    both = {p["dim"] for p in independent["points"]} & {p["dim"] for p in correlated["points"]}
+    assert {r["dim"] for r in result["ratios"]} == both
+    assert set(correlated["controls"]) == {"no v"}
+    assert (tmp_path / "a.png").stat().st_size > 20_000
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "medians, independent / correlated" in out
+    assert "predicted" not in out
+    assert f"{correlated['points'][0]['median']:.4g}" in out
+
+
+def test_network_alone_gives_up_after_a_median_beyond_its_samples(capsys):
+    """Without --corr one arm; its larger d are not run once half of the runs are censored, and said to be."""
+    words = "--hidden 4 --dims 32,40,64 --samples 2e3 --runs 4 --threshold 0.8 --quiet --no-controls --json"
+    assert main(words.split()) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["ratios"] == []
+    (arm,) = result["arms"].values()
+    assert [(p["dim"], p["median"], p["censored"]) for p in arm["points"]] == [(32, None, 4)]
+    assert "d = 40, 64 not run" in arm["warnings"][-1]
+    assert arm["controls"] == {}
+
+
+def test_network_threshold_that_starts_exceed_is_not_fitted(capsys):
+    words = "--hidden 16 --dims 40,300 --samples 100 --runs 2 --threshold 0.3 --quiet --no-controls"
+    assert main(words.split()) == 0
+    out = capsys.readouterr().out
+    assert "below what one random start in 1000 exceeds (0.58 at d = 40): not fitted" in out
+
+
+def test_network_minibatches_and_sgd(capsys):
+    """SGD in R^d answers below d = spikes + neurons + 1 too, and both batch sizes."""
+    words = "--hidden 16 --dims 12,16 --samples 400 --runs 3 --batch 1,4 --engine highd --threshold 0.99 --keep-small --json"
+    assert main([*words.split(), "--quiet"]) == 0
+    (arm,) = json.loads(capsys.readouterr().out)["arms"].values()
+    assert (arm["engine"], arm["points"][0]["budget"]) == ("highd", 400)
+
+
+def test_ctrl_c_keeps_the_first_arm(monkeypatch, capsys):
+    run = network_scaling.run_study
+
+    def interrupted(arm, quiet):
+        if arm.model.task.corr:
+            raise KeyboardInterrupt
+        return run(arm, quiet)
+
+    monkeypatch.setattr(network_scaling, "run_study", interrupted)
+    assert main([*NETWORK, "--json"]) == 0
+    (arm,) = json.loads(capsys.readouterr().out)["arms"].values()
+    assert arm["interrupted"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    ("--engine sde", "chain, highd"), ("--engine ode", "chain, highd"), ("--lr-scaling critical", "constant with --hidden"),
+    ("--kappa 1", "nothing with --hidden"), ("--budget 3", "nothing with --hidden"), ("--lr auto", "a number with --hidden"),
+    ("--correction", "nothing with --hidden"), ("--samples 0", "samples"), ("--samples inf", "samples"),
+    ("--hidden 0", "hidden"), ("--hidden 14", "take fewer neurons"), ("--threshold 1", "threshold"), ("--runs 1", "runs"),
+    ("--target w", "target"), ("--lr -1", "rate first"), ("--lr-bias -1", "rate bias"), ("--samples 1e12", "hours of work"),
+    ("--lr 1e4 --lr-output 1e4", "not finite after"), ("--corr 0.9", "corr"), ("--activation nothing", "activation"),
+    ("--samples many", "samples"),
+])  # fmt: skip
+def test_bad_input_for_a_network_is_one_line_and_code_2(capsys, words, message):
+    with pytest.raises(SystemExit) as stop:
+        main([*NETWORK, *words.split()])
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+
+
+def test_options_of_networks_mean_nothing_to_a_neuron(capsys):
+    for words in ("--lr-second 0.1", "--lr-output 0.1", "--samples 1e6"):
+        with pytest.raises(SystemExit):
+            main([*P3, "--dims", "1000,2000", *words.split()])
+        assert "nothing with a single neuron" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from sims.scaling_engines import ENGINES, Job, Subject
+from sims.escape_study import Job, run_study
+from sims.scaling_engines import ENGINES, Subject
 from sims.scaling_laws import fit_scaling
-from sims.threshold_scaling import Study, rates, run_study
+from sims.threshold_scaling import Study, rates
 from tests.conftest import FALSE_ALARM, SEED, Z_ALARM, model_of
 from theory.activations import hermite_mixture, relu
 from theory.latents import gauss, lobatto, radau
