@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sims.scaling_laws import ratio_of_medians
 from solvers.network_ode import NetworkODE
 from theory.errors import InputError, require
 from theory.network_error import TASK, ErrorMeter, NetworkErrors
@@ -22,7 +23,6 @@ from theory.results import EscapeTimes
 RECORDS = 120
 THEORY_SPAN = 200  # of the ODE, in units of d samples: some 10 s at K = 32, and it grows with the span
 LARGEST = 4.0  # gigabytes of one model's records
-RESAMPLES = 2000
 BLIND = 1e-10  # Hermite coefficient that counts as none
 RATE_OF = {"R": "--lr", "Q": "--lr", "a": "--lr-second", "b": "--lr-bias", "a_0": "--lr-output"}
 
@@ -196,20 +196,13 @@ class Ratio:
 def median_ratio(above: EscapeTimes, below: EscapeTimes, name: str, seed: int = 0) -> Ratio | None:
     """Median of ``above`` over that of ``below``, runs resampled independently; None if both are censored or a single run.
 
-    A censored median ``above`` leaves a lower bound, budget / median, as value and low end; one ``below`` an upper bound.
+    A censored median ``above`` leaves a lower bound, budget / median, as value; one ``below`` an upper bound.
     """
     first, second = above.quantile(name, 0.5), below.quantile(name, 0.5)
     single = min(len(above.times), len(below.times)) < 2
     if single or (np.isinf(first) and np.isinf(second)) or second == 0:
         return None
-    rng = np.random.default_rng(seed)
-    draws = [np.clip(_medians(e.of(name), rng), 1, e.budget) for e in (above, below)]
-    low, high = np.quantile(draws[0] / draws[1], [0.025, 0.975])
-    value = min(first, above.budget) / min(second, below.budget)
-    return Ratio(value, 0.0 if np.isinf(second) else float(low), np.inf if np.isinf(first) else float(high))
-
-
-def _medians(times: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Medians of resamples, shape (RESAMPLES,); an order statistic, so that inf needs no arithmetic."""
-    chosen = times[rng.integers(len(times), size=(RESAMPLES, len(times)))]
-    return np.asarray(np.quantile(chosen, 0.5, axis=1, method="inverted_cdf"))
+    value, (low, high) = ratio_of_medians(above.of(name), below.of(name), (above.budget, below.budget), seed)
+    if not np.isfinite(value) or value == 0:
+        value = min(first, above.budget) / min(second, below.budget)
+    return Ratio(value, low, high)

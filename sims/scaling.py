@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   python -m sims.scaling --p 4 --corr 0.5 --dims 300,1000,3000,10000 --lr-scaling constant --plot scaling.png
   python -m sims.scaling --task spiked-cumulant --p 3 --dims 300,600 --batch 1,10,100,1000 --json
   python -m sims.scaling --hidden 32 --beta-m 1 --beta-u 5 --corr 0.7978 --dims 64,96,128,512 --samples 3e7 --hours 3
+  python -m sims.scaling --hidden 32 --beta-m 1 --beta-u 5 --corr 0.7978 --dims 64,256,1024 --target cumulant
 with --hidden a two-layer network is timed until its best neuron recovers the target: at corr 0 and, beside it, at --corr
 times are in samples; the step is lr/d, summed over a mini-batch; Ctrl-C gives the finished points"""
 NEURON = {
@@ -33,7 +34,7 @@ NEURON = {
 }  # fmt: skip
 NETWORK = {
     "dims": "64,128,256,512", "threshold": 0.5, "lr_scaling": "constant", "lr": "0.5", "lr_second": 0.05, "lr_bias": 0.0,
-    "lr_output": 0.15, "runs": 16, "samples": 1e7, "loss": "squared", "activation": "relu",
+    "lr_output": 0.15, "runs": 16, "samples": 1e7, "loss": "squared", "activation": "relu", "bias_scale": 0.0,
 }  # fmt: skip
 
 
@@ -57,8 +58,10 @@ def make_parser() -> Parser:
         "(default: %(default)s)",
     )  # fmt: skip
     study.add_argument(
-        "--target", metavar="SPIKE", help="spike to reach (default: v, else the last that the flow recovers)"
-    )
+        "--target", metavar="SPIKE",
+        help="spike to reach (default: v, else the last that the flow recovers); with --hidden also a stair of the test "
+        "error, as in sims.network: mean, covariance or cumulant",
+    )  # fmt: skip
     study.add_argument("--threshold", type=float, help="overlap of weak recovery (default: 0.3; with --hidden 0.5)")
     study.add_argument(
         "--lr-scaling", choices=("critical", "constant", "log"),
@@ -107,6 +110,7 @@ def _add_network_options(parser: Parser) -> None:
         "two-layer network", "of ReLU neurons with the squared loss unless told otherwise"
     )
     network.add_argument("--hidden", type=whole_number, metavar="K", help="time a network of K neurons")
+    network.add_argument("--bias-scale", type=number, metavar="S", help="b ~ N(0, S²) (default: 0)")
     network.add_argument("--lr-second", type=number, help="δ of the second layer (default: 0.05)")
     network.add_argument("--lr-bias", type=number, help="δ of the neurons' biases (default: 0)")
     network.add_argument("--lr-output", type=number, help="δ of the output's bias (default: 0.15)")
@@ -168,7 +172,9 @@ def _study(words: Namespace) -> "Study":
     from sims.threshold_scaling import Study, rates
     from solvers.build import build_model, dims_from_words, lr_from_text
 
-    require_defaults(words, "a single neuron", lr_second=None, lr_bias=None, lr_output=None, samples=None)
+    require_defaults(
+        words, "a single neuron", lr_second=None, lr_bias=None, lr_output=None, samples=None, bias_scale=None
+    )
     words = _complete(words, NEURON)
     model, dims = build_model(words), tuple(sorted(dims_from_words([words.dims])))
     subject = Subject(model, words.target or _last_recovered(model, max(dims), words.threshold), words.threshold)
@@ -182,9 +188,11 @@ def _study(words: Namespace) -> "Study":
 def _arms(words: Namespace) -> "dict[str, Arm]":
     """The network on independent latents and, beside it, on those that --corr or --coupling ask for."""
     from sims.network_scaling import Arm
+    from sims.stair_scaling import StairArm
     from solvers.build import LOSSES, build_task, dims_from_words, lr_from_text
     from theory.activations import activation_from_text
     from theory.errors import InputError, require
+    from theory.network_error import STAIRS
     from theory.networks import NetworkModel, Rates, TwoLayer
 
     require_defaults(words, "--hidden", kappa=None, budget=None, correction=False)
@@ -194,12 +202,13 @@ def _arms(words: Namespace) -> "dict[str, Arm]":
     if first is None:
         raise InputError("lr", "auto", "a number with --hidden", "0.5 is the default")
     rates = Rates(first, words.lr_second, words.lr_bias, words.lr_output)
-    learner = TwoLayer(activation_from_text(words.activation), LOSSES[words.loss], words.hidden)
+    activation, loss = activation_from_text(words.activation), LOSSES[words.loss]
+    learner = TwoLayer(activation, loss, words.hidden, bias_scale=words.bias_scale)
 
     def arm(stream: int, **latents: object) -> Arm:
         model = NetworkModel(build_task(Namespace(**{**vars(words), **latents})), learner)
         target = words.target or ("v" if "v" in model.spikes else model.spikes[-1])
-        return Arm(
+        return (StairArm if target in STAIRS else Arm)(
             model, target, rates, dims, words.samples, words.engine, words.threshold, words.batch, words.runs, words.seed,
             words.keep_small, words.controls, stream,
         )  # fmt: skip
