@@ -3,7 +3,8 @@
 Would be falsified by: a longer attempt that is another run, records that move with the budget, a stair taken at a record that
 the next one does not confirm, the correlated cumulant stair waiting for d^(p-1) or d² samples.
 
-False alarms: the first test is exact. In the second the exponent's bound, 1.5, lies about five standard errors above 1.09 (pairs of medians of five runs).
+False alarms: the first test is exact. In the second the exponent's bound, 1.5, lies about five standard errors above 1.09
+(pairs of medians of five runs).
 """
 
 import numpy as np
