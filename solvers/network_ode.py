@@ -31,6 +31,7 @@ GROWN = 10.0  # or this many times, where the integrator fails: a blow-up at a f
 SMOOTH = 1e-6  # a sample of a kinked σ is no field for a high order: there RK23 took a tenth of DOP853's time
 BLIND = 0.5  # closure error of a spike's drift beyond which its escape is not to be believed
 CHECKS, SCRAMBLINGS = 8, 4  # states along the path, and samples at each, from which the closure's error is estimated
+PATIENCE = 100  # evaluations of the flow per d samples, and for a start 50 times that; 2 … 15 are usual
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class _Flow:
         rtol, scale = self.closure.rtol, min(1.0, float(np.sqrt(np.mean(start.R**2))))
         with np.errstate(over="ignore", invalid="ignore"):
             return solve_ivp(
-                lambda _, y: self.rate(y),
+                self._within(int(PATIENCE * (50 + span))),
                 (0.0, span),
                 x,
                 method="DOP853" if rtol < SMOOTH else "RK23",
@@ -196,6 +197,20 @@ class _Flow:
                 dense_output=True,
                 events=[*events, _passes(limit)],
             )
+
+    def _within(self, most: int) -> Callable[[float, Array], Array]:
+        """The vector field, for ``most`` calls: rates far too large make a flow that no explicit method can follow."""
+        calls = iter(range(most))
+
+        def field(t: float, x: Array) -> Array:
+            if next(calls, None) is None:
+                rates = vars(self.ode.rates)
+                name = max(rates, key=lambda n: rates[n])
+                advice = f"the flow is too stiff: {most} evaluations led to {t * self.ode.dim:.3g} samples; lower it"
+                raise InputError(f"rate {name}", rates[name], "a rate that the integrator can follow", advice)
+            return self.rate(x)
+
+        return field
 
     def closure_errors(self, solution: Any) -> dict[str, float]:
         """Error of the drift's blocks, from scramblings independent of the one used: half their mean squared difference."""
