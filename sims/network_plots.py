@@ -27,7 +27,7 @@ def plot_network(result: NetworkResult) -> Figure:
         _draw_errors(axes[0, k], column, result.study.seed)
         _draw_overlaps(axes[1, k], column, result.study.threshold)
         times = column.ensemble.trajectory.times
-        axes[1, k].set(xscale="log", xlabel="samples $t$ (log scale)", xlim=(times[1], times[-1]))
+        axes[1, k].set(xscale="log", xlabel="samples $t$ (log scale)", xlim=(times[1], max(times[-1], 2 * times[1])))
         axes[0, k].set_title(_heading(column), fontsize=10)
     axes[0, 0].set_ylabel("test error" if result.columns[0].stairs else "loss")
     if result.columns[0].stairs:

@@ -122,7 +122,8 @@ def network_json(result: NetworkResult) -> str:
     """The documented JSON; times are in samples, ``null`` lies beyond the samples that were run.
 
     schema       1
-    model        of the last column, keys as in ``solvers.predict``; hidden, scaling, spherical, weight_decay, initial_scale
+    model        of the last column, keys as in ``solvers.predict``; hidden, scaling, spherical, weight_decay, initial_scale,
+                 bias_scale
     run          dim, batch, samples, runs, seed, threshold, rates {first, second, bias, output}
     columns      [{name, corr, coupling, runs, replicas, seconds, samples, diverged [{replica, samples, name}],
                  stairs {mean, covariance, cumulant: {median, median_ci95, censored}} (null: labels are not ±1),
@@ -154,7 +155,7 @@ def network_json(result: NetworkResult) -> str:
 
 def _model_dict(model: NetworkModel) -> dict[str, Any]:
     learner = model.learner
-    names = ("hidden", "scaling", "spherical", "weight_decay", "initial_scale")
+    names = ("hidden", "scaling", "spherical", "weight_decay", "initial_scale", "bias_scale")
     return {
         **model.task.settings(), "activation": learner.activation.name, "loss": learner.loss.name,
         **{name: getattr(learner, name) for name in names}, "description": model.describe(),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sims.scaling_laws import ratio_of_medians
 from solvers.network_ode import NetworkODE
 from theory.errors import InputError, require
+from theory.learners import CorrelationLoss
 from theory.network_error import TASK, ErrorMeter, NetworkErrors
 from theory.network_results import Divergence, NetworkEnsemble, NetworkTrajectory
 from theory.networks import NetworkModel, Rates
@@ -24,7 +25,7 @@ RECORDS = 120
 THEORY_SPAN = 200  # of the ODE, in units of d samples: some 10 s at K = 32, and it grows with the span
 LARGEST = 4.0  # gigabytes of one model's records
 BLIND = 1e-10  # Hermite coefficient that counts as none
-RATE_OF = {"R": "--lr", "Q": "--lr", "a": "--lr-second", "b": "--lr-bias", "a_0": "--lr-output"}
+OPTION = {"first": "--lr", "second": "--lr-second", "bias": "--lr-bias", "output": "--lr-output"}
 
 
 class Engine(Protocol):
@@ -91,6 +92,7 @@ class Column:
     stairs: EscapeTimes | None
     theory: Theory | None
     warnings: tuple[str, ...]
+    interrupted: bool
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,11 @@ class NetworkResult:
         if unbiased and abs(sigma.normalized_coefficients(p)[p]) < BLIND:
             advice = "give --lr-bias or --bias-scale, or another activation"
             lines.append(f"{sigma.name} without biases is blind to order {p} of independent latents: {advice}")
+        free = not model.learner.spherical or study.rates.second > 0
+        if isinstance(model.learner.loss, CorrelationLoss) and free and model.learner.weight_decay == 0:
+            lines.append(
+                "the correlation loss has no minimum: weights grow for ever without --weight-decay or --spherical"
+            )
         return tuple(dict.fromkeys(lines))
 
 
@@ -130,7 +137,7 @@ def run_study(study: NetworkStudy, quiet: bool = True) -> NetworkResult:
             if not columns:
                 raise
             interrupted = True
-        interrupted = interrupted or columns[-1].ensemble.interrupted
+        interrupted = interrupted or columns[-1].interrupted
         if interrupted:
             break
     return NetworkResult(study, tuple(columns), interrupted)
@@ -139,18 +146,22 @@ def run_study(study: NetworkStudy, quiet: bool = True) -> NetworkResult:
 def _column(study: NetworkStudy, model: NetworkModel, quiet: bool) -> Column:
     engine = study.engine(model, study.dim, study.rates, study.batch)
     ensemble = engine.run(study.runs, study.samples, study.seed, study.threshold, times=study.times, quiet=quiet)
-    warnings = _divergences(ensemble)
+    warnings = _divergences(ensemble, study.rates)
     _say(quiet, "measuring test errors" + (", then the overlap ODE" if study.theory else ""))
     meter = ErrorMeter(model, seed=study.seed)
     errors = meter.measure_trajectory(ensemble.trajectory)
-    theory = None
+    theory, interrupted = None, ensemble.interrupted
     if study.theory:
         try:
             theory = _theory(study, model, meter, ensemble.trajectory)
             warnings += [f"theory: {theory.warning}"] if theory.warning else []
         except InputError as error:
             warnings.append(f"no theory: {error}")
-    return Column(model, ensemble, errors, _stairs(errors, ensemble.trajectory), theory, tuple(warnings))
+        except KeyboardInterrupt:
+            warnings.append("no theory: interrupted")
+            interrupted = True
+    stairs = _stairs(errors, ensemble.trajectory)
+    return Column(model, ensemble, errors, stairs, theory, tuple(warnings), interrupted)
 
 
 def _say(quiet: bool, line: str) -> None:
@@ -158,18 +169,21 @@ def _say(quiet: bool, line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
-def _divergences(ensemble: NetworkEnsemble) -> list[str]:
+def _divergences(ensemble: NetworkEnsemble, rates: Rates) -> list[str]:
     """A warning line where some replicas diverged. Raises InputError if all did."""
     diverged: Sequence[Divergence] = ensemble.diverged
     if not diverged:
         return []
     first = min(diverged, key=lambda d: d.samples)
-    rate = RATE_OF[first.name.partition("[")[0]]
+    # A number of the second layer points to its own rate; the first layer's are the last to say who was too fast.
+    own = {"a": "second", "b": "bias", "a_0": "output"}
+    option = OPTION[own.get(first.name.partition("[")[0], max(vars(rates), key=lambda name: vars(rates)[name]))]
     all_runs = len(ensemble.replicas)
-    line = f"{len(diverged)} of {all_runs} runs diverged, {first.name} of run {first.replica} after {first.samples} samples"
+    where = f"{first.name} of run {first.replica} after {first.samples} samples"
+    line = f"{len(diverged)} of {all_runs} runs diverged, {where}"
     if len(diverged) == all_runs:
-        raise InputError("learning rates", line, "rates at which a run stays finite", f"lower {rate} first")
-    return [f"{line}; lower {rate} to keep them"]
+        raise InputError("learning rates", line, "rates at which a run stays finite", f"lower {option} first")
+    return [f"{line}; lower {option} to keep them"]
 
 
 def _theory(study: NetworkStudy, model: NetworkModel, meter: ErrorMeter, runs: NetworkTrajectory) -> Theory:

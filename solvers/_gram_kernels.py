@@ -57,9 +57,9 @@ def _root(P, L):
 
 
 @_contracted
-def _draw(fill, law, theta, work, pool, chi_squares, sizes, xi, y, G, Y):
+def _draw(fill, law, theta, work, pool, chi_squares, n_extra, xi, y, G, Y):
     """One block of inputs: ξ (n, r), y (n,), G (n, K) and Y = [G | T] (n, K + m), T's upper triangle being zero already."""
-    n, r, K, extra = xi.shape[0], xi.shape[1], G.shape[1], sizes
+    n, r, K, extra = xi.shape[0], xi.shape[1], G.shape[1], n_extra
     fill(work, pool)
     raw, labels, used = pool[: n * r], pool[n * r : n * (r + extra)], n * (r + extra)
     for t in range(n):

@@ -27,11 +27,8 @@ from theory.results import EscapeTimes, replica_seed, time_grid
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-START, NOISE, LENGTHS = (
-    2,
-    3,
-    4,
-)  # streams of a replica's seed; SGD in R^d takes 0 and 1: equal seeds are independent runs
+# Streams of a replica's seed; SGD in R^d takes 0 and 1: equal seeds are independent runs.
+START, NOISE, LENGTHS = 2, 3, 4
 WORK_AT_ONCE = 2e8  # multiplications between two looks at the clock, about 0.1 s
 
 
@@ -54,7 +51,8 @@ class GramChain:
         r, hidden = len(self.model.spikes), self.model.learner.hidden
         allowed = f"{r + hidden + 1} (spikes + neurons + 1) … 10^15"
         advice = "take fewer neurons, or sims.network_sgd, which works at any d"
-        require(r + hidden + 1 <= self.dim <= 10**15, "dim", self.dim, allowed, advice)
+        whole = isinstance(self.dim, int | np.integer) and r + hidden + 1 <= self.dim <= 10**15
+        require(whole, "dim", self.dim, allowed, advice)
         require(1 <= self.batch <= 4096, "batch", self.batch, "1 … 4096")
         self.steps  # noqa: B018 - checks the weight decay
         if self.start is not None:
@@ -120,6 +118,7 @@ class GramChain:
         Replica i depends on (seed, i) alone. Raises KeyboardInterrupt if nothing had finished.
         """
         require(1 <= samples <= 10**15, "samples", samples, "1 … 10^15")
+        require(seed >= 0, "seed", seed, "a whole number >= 0")
         require(np.isfinite(threshold) and threshold > 0, "threshold", threshold, "a finite number > 0")
         grid = time_grid(samples) if times is None else np.asarray(times, dtype=np.int64)
         require(bool(np.all(np.diff(grid, prepend=-1) > 0)), "times", grid.tolist(), "increasing sample counts >= 0")

@@ -21,7 +21,7 @@ from theory.errors import require
 from theory.hermite import multi_indices
 from theory.learners import CorrelationLoss, SquaredLoss
 from theory.lower import compile_law, compile_network
-from theory.networks import NetworkModel, Rates
+from theory.networks import NetworkModel, Rates, symmetric_root
 from theory.results import replica_seed
 from theory.teacher_network import TeacherNetwork
 
@@ -187,12 +187,6 @@ def _degree(model: NetworkModel) -> int | None:
     residual = p if linear else 0
     push = residual + p - 1
     return max(2 * push, push + 1, residual + p)
-
-
-def symmetric_root(P: Array) -> Array:
-    """P^½ (K, K), the one root that depends continuously on a semidefinite P and favours no neuron."""
-    values, vectors = np.linalg.eigh(P)
-    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T)
 
 
 def gauss_hermite(dim: int, level: int) -> tuple[Array, Array]:

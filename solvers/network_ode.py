@@ -108,7 +108,6 @@ class NetworkODE:
 
     def _check(self, start: NetworkState, samples: float, threshold: float) -> None:
         check_start(self.model, start)
-        require(bool(np.all(np.diagonal(start.Q) > 0)), "start", "a row that is 0", "Q_kk > 0")
         require(isfinite(samples) and samples > 0, "samples", samples, "a finite number > 0")
         require(0 < threshold < 1, "threshold", threshold, "between 0 and 1")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from theory.errors import require
 from theory.laws import Task
+from theory.networks import symmetric_root
 
 Array = NDArray[np.float64]
 LABELS = (-1.0, 1.0)
@@ -76,9 +77,3 @@ class GaussianEquivalent:
         roots = symmetric_root(moments.covariance)
         planted = (y > 0).astype(int)
         return np.asarray(moments.mean[planted] + np.einsum("nab,nb->na", roots[planted], z))
-
-
-def symmetric_root(P: Array) -> Array:
-    """P^½ (…, k, k), symmetric and continuous in P; eigenvalues below 0 by rounding count as 0."""
-    values, vectors = np.linalg.eigh(P)
-    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))[..., None, :]) @ np.swapaxes(vectors, -1, -2))

@@ -13,13 +13,12 @@ import numpy as np
 import sympy as sp
 
 from theory._error_kernels import network_outputs
-from theory.equivalents import GaussianEquivalent, class_moments, has_classes, symmetric_root
+from theory.equivalents import GaussianEquivalent, class_moments, has_classes
 from theory.errors import require
-from theory.laws import Law
 from theory.learners import Y
 from theory.lower import compile_network
 from theory.network_results import NetworkTrajectory
-from theory.networks import F, NetworkModel, NetworkState
+from theory.networks import F, NetworkModel, NetworkState, symmetric_root
 from theory.results import Array, EscapeTimes, replica_seed
 
 TASK, COVARIANCE, MEAN, NULL = "task", "covariance", "mean", "null"
@@ -131,7 +130,7 @@ class ErrorMeter:
         extra, r = len(law.normals), len(law.raw)
         normals = self._normals(extra + r + self.model.learner.hidden)
         z, g = normals[:, extra : extra + r], normals[:, extra + r :]
-        y, xi = _draw(law, z, normals[:, :extra])
+        y, xi = law.at(z, normals[:, :extra])
         equivalents = [GaussianEquivalent(task, EQUIVALENTS[name]).projections(y, z) for name in self.laws[1:]]
         return y, np.stack([xi, *equivalents]), np.ascontiguousarray(g)
 
@@ -182,11 +181,3 @@ class ErrorMeter:
 
 def _wrong(y: Array | float, f: Array) -> Array:
     return np.asarray((y * f < 0) + 0.5 * (f == 0))
-
-
-def _draw(law: Law, z: Array, normals: Array) -> tuple[Array, Array]:
-    """y (n,) and ξ (n, r) from the raw projections z (n, r) and the further normals."""
-    arguments = [*law.raw, *law.normals, *(symbol for symbol, _ in law.parameters)]
-    function = sp.lambdify(arguments, [law.label, *law.projections], "numpy")
-    y, *xi = function(*z.T, *normals.T, *(value for _, value in law.parameters))
-    return np.broadcast_to(y, len(z)).astype(float), np.stack([np.broadcast_to(x, len(z)) for x in xi], axis=1)

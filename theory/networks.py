@@ -48,7 +48,8 @@ class TwoLayer:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require(1 <= self.hidden <= MOST_HIDDEN, "hidden", self.hidden, f"1 … {MOST_HIDDEN} neurons")
+        whole = isinstance(self.hidden, int | np.integer) and 1 <= self.hidden <= MOST_HIDDEN
+        require(whole, "hidden", self.hidden, f"a whole number, 1 … {MOST_HIDDEN}")
         require(
             isfinite(self.scaling) and 0 <= self.scaling <= 2,
             "scaling",
@@ -61,11 +62,11 @@ class TwoLayer:
         free = self.weight_decay == 0 or not self.spherical
         require(free, "weight_decay", self.weight_decay, "0 with spherical rows, whose norm is fixed")
         scale = self.initial_scale
-        require(isfinite(scale) and scale > 0, "initial_scale", scale, "a finite number > 0")
+        require(1e-100 <= scale <= 1e100, "initial_scale", scale, "1e-100 … 1e100")
         require(scale == 1 or not self.spherical, "initial_scale", scale, "1 with spherical rows")
         ok = len(self.second_values) > 0 and all(isfinite(a) for a in self.second_values)
         require(ok, "second_values", self.second_values, "one or more finite numbers")
-        require(isfinite(self.bias_scale) and self.bias_scale >= 0, "bias_scale", self.bias_scale, "a number >= 0")
+        require(0 <= self.bias_scale <= 1e100, "bias_scale", self.bias_scale, "0 … 1e100")
 
     @property
     def output_scale(self) -> float:
@@ -142,10 +143,10 @@ class Rates:
             require(isfinite(value) and value >= 0, f"rate {name}", value, "a finite number >= 0")
 
     def steps(self, dim: int, weight_decay: float, batch: int) -> Array:
-        """(δ_1, δ_2, δ_b, δ_0)/d and λ: the run-time array of the kernels. InputError if decay alone would flip a weight."""
+        """(δ_1, δ_2, δ_b, δ_0)/d and λ: the run-time array of the kernels. InputError if decay alone takes 0.9."""
         steps = np.array([self.first, self.second, self.bias, self.output]) / dim
         share = float(max(steps[:2])) * weight_decay * batch
-        require(share < 1, "weight_decay", weight_decay, "rate × weight_decay × batch / d < 1")
+        require(share < 0.9, "weight_decay", weight_decay, "rate × weight_decay × batch / d < 0.9")
         return np.append(steps, weight_decay)
 
 
@@ -170,6 +171,7 @@ class NetworkState:
             value = getattr(self, name)
             require(value.shape == shape, f"state {name}", value.shape, f"shape {shape}")
             require(bool(np.all(np.isfinite(value))), f"state {name}", "a number that is not finite", "finite numbers")
+        require(isfinite(self.output), "state output", self.output, "a finite number")
         least = float(np.linalg.eigvalsh(self.rest)[0])
         bound = -1e-10 * max(float(np.trace(self.Q)), 1e-300)
         symmetric = bool(np.allclose(self.Q, self.Q.T, rtol=1e-10, atol=0))
@@ -184,9 +186,10 @@ class NetworkState:
 
 
 def check_start(model: NetworkModel, start: NetworkState) -> None:
-    """Raise InputError unless the state has the model's numbers of neurons and spikes, and unit rows where spherical."""
+    """Raise InputError unless shapes fit the model, no row is 0, and rows are unit where spherical."""
     shape = (model.learner.hidden, len(model.spikes))
     require(start.R.shape == shape, "start", f"R of shape {start.R.shape}", f"shape {shape} (neurons, spikes)")
+    require(bool(np.all(np.diag(start.Q) > 0)), "start", "a row that is 0", "Q_kk > 0", "its direction is not defined")
     unit = not model.learner.spherical or bool(np.allclose(np.diag(start.Q), 1, atol=1e-9))
     require(unit, "start", "rows of other lengths", "Q_kk = 1 with spherical rows")
 
@@ -195,3 +198,8 @@ def semidefinite_root(P: Array) -> Array:
     """Some L with L Lᵀ = P, (…, K, K); eigenvalues below 0 by rounding count as 0."""
     values, vectors = np.linalg.eigh(P)
     return np.asarray(vectors * np.sqrt(np.clip(values, 0, None))[..., None, :])
+
+
+def symmetric_root(P: Array) -> Array:
+    """P^½ (…, K, K), the one root that is continuous in a semidefinite P and favours no neuron."""
+    return np.asarray(semidefinite_root(P) @ np.swapaxes(np.linalg.eigh(P)[1], -1, -2))

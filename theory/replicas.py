@@ -33,7 +33,9 @@ def run_replicas(
     require(threads is None or 1 <= threads <= 1024, "threads", threads, "1 … 1024")
     stop, counted, begin = Event(), Lock(), perf_counter()
     done: dict[int, T] = {}
-    bar = tqdm(total=len(replicas) * samples, unit="sample", unit_scale=True, disable=True if quiet else None, desc=label)
+    bar = tqdm(
+        total=len(replicas) * samples, unit="sample", unit_scale=True, disable=True if quiet else None, desc=label
+    )
 
     def on_block(n: int) -> bool:
         with counted:

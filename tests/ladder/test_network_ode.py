@@ -16,14 +16,14 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from solvers.gram_chain import GramChain
-from solvers.network_moments import Cubature, ErfClosure, choose_closure, gauss_hermite, symmetric_root
+from solvers.network_moments import Cubature, ErfClosure, choose_closure, gauss_hermite
 from solvers.network_ode import NetworkODE, _Flow
 from solvers.ode import PopulationODE
 from tests.conftest import ACTIVATIONS, LOSSES, SEED, TASKS, Z_ALARM, model_of
 from theory.activations import erf, hermite_mixture, relu, tanh
 from theory.errors import InputError
 from theory.learners import CorrelationLoss, LogisticLoss, SquaredLoss
-from theory.networks import NetworkModel, NetworkState, Rates, TwoLayer
+from theory.networks import NetworkModel, NetworkState, Rates, TwoLayer, symmetric_root
 from theory.quadrature import LatentQuadrature
 from theory.teacher_network import TeacherNetwork
 

@@ -13,12 +13,12 @@ import pytest
 from tests.conftest import SEED, TASKS, Z_ALARM, draw
 from theory import activations
 from theory.activations import hermite_mixture, relu
-from theory.equivalents import GaussianEquivalent, class_moments, symmetric_root
+from theory.equivalents import GaussianEquivalent, class_moments
 from theory.errors import InputError
 from theory.learners import CorrelationLoss, LogisticLoss, SquaredLoss
 from theory.network_error import COVARIANCE, EQUIVALENTS, MEAN, NULL, TASK, ErrorMeter, NetworkErrors
 from theory.network_results import NetworkTrajectory
-from theory.networks import NetworkModel, NetworkState, TwoLayer
+from theory.networks import NetworkModel, NetworkState, TwoLayer, symmetric_root
 from theory.tasks import MixedCumulant, spiked_cumulant
 
 LABELLED = {name: task for name, task in TASKS.items() if isinstance(task, MixedCumulant)}
