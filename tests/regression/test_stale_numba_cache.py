@@ -18,7 +18,11 @@ ROOT = Path(normals.__file__).parents[1]
 KERNEL_FILES = sorted(
     [
         "theory/normals.py",
-        *(p.relative_to(ROOT).as_posix() for part in ("sims", "solvers") for p in ROOT.glob(f"{part}/_*kernels.py")),
+        *(
+            p.relative_to(ROOT).as_posix()
+            for part in ("sims", "solvers", "theory")
+            for p in ROOT.glob(f"{part}/_*kernels.py")
+        ),
     ]
 )
 HELPER = "r = np.sqrt(_minus_two_log(u))"
