@@ -18,7 +18,7 @@ from theory.errors import require
 from theory.laws import Task
 from theory.lower import compile_activation
 from theory.replicas import OnBlock, replica_numbers, run_replicas
-from theory.results import Array, replica_seed
+from theory.results import Array, replica_seed, stream
 
 Floats = NDArray[np.float32]
 FEATURES = 5  # stream of a replica's seed; the engines of networks take 0 … 4
@@ -137,9 +137,7 @@ class RandomFeatures:
     def _run_one(
         self, seed: SeedSequence, times: NDArray[np.int64], tests: int, on_block: OnBlock
     ) -> tuple[Array, Array, Array] | None:
-        data = _Data.begin(
-            self, np.random.default_rng(SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, FEATURES)))
-        )
+        data = _Data.begin(self, np.random.default_rng(stream(seed, FEATURES)))
         train, held_out = Moments(self.width), Moments(self.width)
         for n in _pieces(HELD_OUT):
             held_out.add(*data.draw(n))

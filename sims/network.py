@@ -101,12 +101,12 @@ def _answer(words: Namespace) -> int:
 
     check_plot_path(words.plot)
     result = run_study(_study(words), words.quiet)
+    sys.stdout.write(network_json(result) if words.json else network_table(result))
     if words.plot:
         from sims.network_plots import plot_network
         from solvers.plots import save
 
         save(plot_network(result), words.plot)
-    sys.stdout.write(network_json(result) if words.json else network_table(result))
     return 0
 
 

@@ -14,17 +14,17 @@ from numba import types
 from numba.extending import get_cython_function_address
 from numpy.random import SeedSequence
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from sims._network_kernels import DIVERGED, GEMM_SIGNATURE, REACHED, run_network
 from theory._network_kernels import step_block
 from theory.errors import require
 from theory.lower import compile_law, compile_network
-from theory.network_results import Divergence, NetworkEnsemble, NetworkTrajectory, first_not_finite
+from theory.network_results import Divergence, NetworkEnsemble, first_not_finite
+from theory.network_runs import RunPlan
 from theory.networks import NetworkModel, NetworkState, Rates, check_start, semidefinite_root
 from theory.normals import fill_normals, make_generator, stream_length
-from theory.replicas import OnBlock, replica_numbers, run_replicas, spike_mask
-from theory.results import EscapeTimes, replica_seed, time_grid
+from theory.replicas import OnBlock
+from theory.results import stream
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -75,7 +75,8 @@ class NetworkSGD:
         r, hidden = len(self.model.spikes), self.model.learner.hidden
         least, what = (r + 1, "spikes + 1") if self.start is None else (r + hidden, "spikes + neurons, with a start")
         largest = min(MOST_NUMBERS // hidden, 10**7)
-        require(least <= self.dim <= largest, "dim", self.dim, f"{least} ({what}) … {largest} for {hidden} neurons")
+        whole = isinstance(self.dim, int | np.integer) and least <= self.dim <= largest
+        require(whole, "dim", self.dim, f"{least} ({what}) … {largest} for {hidden} neurons")
         most = min(MOST_NUMBERS // self.dim, 4096 if self.model.learner.spherical else 10**5)
         require(1 <= self.batch <= most, "batch", self.batch, f"1 … {most} at d = {self.dim}")
         self.steps  # noqa: B018 - checks the weight decay
@@ -101,7 +102,7 @@ class NetworkSGD:
 
     def begin(self, seed: SeedSequence) -> Start:
         """The start of the replica with this seed. For one spherical neuron U and W are those of ``sims.sgd.OnlineSGD``."""
-        rng, learner, r = np.random.default_rng(_stream(seed, SPIKES)), self.model.learner, len(self.model.spikes)
+        rng, learner, r = np.random.default_rng(stream(seed, SPIKES)), self.model.learner, len(self.model.spikes)
         U = np.ascontiguousarray(np.linalg.qr(rng.standard_normal((self.dim, r)))[0].T)
         W = rng.standard_normal((learner.hidden, self.dim))
         if self.start is not None:
@@ -109,12 +110,12 @@ class NetworkSGD:
             now = self.start
             return Start(U, now.R @ U + semidefinite_root(now.rest) @ frame, now.a, now.b, now.output)
         lengths = np.linalg.norm(W, axis=1, keepdims=True) if learner.spherical else np.sqrt(self.dim)
-        return Start(U, W * (learner.initial_scale / lengths), *learner.first_layer_out(rng))
+        return Start(U, W * (learner.initial_scale / lengths), *learner.draw_readout(rng))
 
     def inputs(self, seed: SeedSequence, samples: int) -> tuple[Array, Array]:
         """The first inputs X (samples, d) and labels y (samples,) of the replica with this seed, by NumPy."""
         law, _, _, theta, n_extra, _ = self._compiled
-        U, work, d = self.begin(seed).U, make_generator(_stream(seed, NOISE)), self.dim
+        U, work, d = self.begin(seed).U, make_generator(stream(seed, NOISE)), self.dim
         X, y, xi = np.empty((samples, d)), np.empty(samples), np.zeros(len(U))
         z = np.empty(stream_length(d + n_extra))
         for t in range(samples):
@@ -141,44 +142,20 @@ class NetworkSGD:
         nothing) rounded up to whole batches; a block ends there too. Replica i depends on (seed, i) alone. Raises
         KeyboardInterrupt if nothing had finished.
         """
-        require(1 <= samples <= 10**15, "samples", samples, "1 … 10^15")
-        require(np.isfinite(threshold) and threshold > 0, "threshold", threshold, "a finite number > 0")
-        grid = time_grid(samples) if times is None else np.asarray(times, dtype=np.int64)
-        require(bool(np.all(np.diff(grid, prepend=-1) > 0)), "times", grid.tolist(), "increasing sample counts >= 0")
-        last = -(-samples // self.batch) * self.batch
-        grid = np.unique(-(-grid // self.batch) * self.batch)
-        plan = _Plan(self, last, threshold, spike_mask(self.model.spikes, stop_spikes), grid[grid <= last])
+        plan = RunPlan.of(self.model.spikes, self.batch, samples, threshold, stop_spikes, times)
         self._compiled  # noqa: B018 - compiles in this thread, and loads the BLAS that is limited next
-        listed = replica_numbers(runs).tolist()
-        with threadpool_limits(1, user_api="blas"):
-            done, seconds = run_replicas(
-                lambda i, on_block: _Run(plan, i, replica_seed(seed, i)).follow(on_block),
-                listed,
-                last,
-                "SGD",
-                threads,
-                quiet,
-            )
-        return _collect(plan, done, len(listed), seconds)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What all replicas of one call share; ``samples`` and ``times`` are whole batches."""
-
-    engine: NetworkSGD
-    samples: int
-    threshold: float
-    stop_mask: NDArray[np.bool_]
-    times: Integers
+        return plan.run(
+            lambda i, child, on_block: _Run(self, plan, i, child).follow(on_block), runs, seed, "SGD", threads, quiet
+        )
 
 
 class _Run:
-    """One replica: its arrays, which the kernel advances in place, and what it recorded (nan after its end)."""
+    """A ``NetworkRun``: one replica's arrays, which the kernel advances in place, and what it recorded."""
 
-    def __init__(self, plan: _Plan, replica: int, seed: SeedSequence) -> None:
-        engine, start = plan.engine, plan.engine.begin(seed)
-        self.plan, self.replica, self.work = plan, replica, make_generator(_stream(seed, NOISE))
+    def __init__(self, engine: NetworkSGD, plan: RunPlan, replica: int, seed: SeedSequence) -> None:
+        start = engine.begin(seed)
+        self.engine, self.plan, self.replica = engine, plan, replica
+        self.work = make_generator(stream(seed, NOISE))
         self.n_normals = stream_length(engine.dim + engine._compiled[4])
         self.rows = _aligned(len(start.W) + len(start.U) + engine.block, self.n_normals)
         self.W = self.rows[: len(start.W), : engine.dim]
@@ -186,7 +163,7 @@ class _Run:
         self.rows[len(start.W) :][: len(start.U), : engine.dim] = start.U
         self.R, self.squares = start.W @ start.U.T, np.einsum("kd,kd->k", start.W, start.W)
         self.a, self.b, self.output = start.a.copy(), start.b.copy(), np.array([start.output])
-        self.records = [np.full((len(plan.times), *x.shape), np.nan) for x in self.state()]
+        self.records = tuple(np.full((len(plan.times), *x.shape), np.nan) for x in self.state())
         self.escapes, self.samples = np.full(len(start.U), -1), 0
         self.diverged: Divergence | None = None
 
@@ -196,7 +173,7 @@ class _Run:
 
     def follow(self, on_block: OnBlock) -> "_Run | None":
         """Run to the end; None if it was asked to stop."""
-        times, block = self.plan.times, self.plan.engine.block
+        times, block = self.plan.times, self.engine.block
         at_once = max(int(WORK_AT_ONCE / (self.rows.size * block)), 1) * block
         status = REACHED
         for j, until in enumerate([*times.tolist(), self.plan.samples]):
@@ -208,7 +185,7 @@ class _Run:
             if status == DIVERGED:
                 with np.errstate(all="ignore"):
                     R, Q, a, b, output = self.state()
-                name = first_not_finite(self.plan.engine.model.spikes, R, Q, a, b, float(output[0]))
+                name = first_not_finite(self.engine.model.spikes, R, Q, a, b, float(output[0]))
                 self.diverged = Divergence(self.replica, self.samples, name)
                 break
             if j < len(times) and self.samples == until:
@@ -217,7 +194,7 @@ class _Run:
         return self
 
     def _advance(self, until: int) -> int:
-        engine, plan = self.plan.engine, self.plan
+        engine, plan = self.engine, self.plan
         law, act, residual, theta, n_extra, gemm = engine._compiled
         learner = engine.model.learner
         self.samples, status = run_network(
@@ -228,29 +205,9 @@ class _Run:
         return int(status)
 
 
-def _collect(plan: _Plan, done: dict[int, _Run], asked: int, seconds: float) -> NetworkEnsemble:
-    spikes, runs = plan.engine.model.spikes, list(done.values())
-    R, Q, a, b, output = (np.stack(parts) for parts in zip(*(run.records for run in runs), strict=True))
-    escapes = np.stack([run.escapes for run in runs]).astype(float)
-    escapes[escapes < 0] = np.inf
-    return NetworkEnsemble(
-        NetworkTrajectory(spikes, plan.times.astype(float), R, Q, a, b, output[..., 0]),
-        EscapeTimes(spikes, escapes, plan.threshold, plan.samples),
-        tuple(done),
-        len(done) < asked,
-        seconds,
-        sum(run.samples for run in runs),
-        tuple(run.diverged for run in runs if run.diverged),
-    )
-
-
 def _aligned(rows: int, width: int) -> Array:
     """Zeros (rows, >= width) on cache lines; an odd number of lines, so that the rows do not share a set of the cache."""
     lines = -(-width // LINE) | 1
     memory = np.zeros(rows * lines * LINE + LINE)
     first = -memory.ctypes.data // 8 % LINE
     return memory[first : first + rows * lines * LINE].reshape(rows, lines * LINE)
-
-
-def _stream(seed: SeedSequence, purpose: int) -> SeedSequence:
-    return SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, purpose))

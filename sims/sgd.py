@@ -20,6 +20,7 @@ from theory.errors import DivergedError, require
 from theory.lower import compile_gradient, compile_law
 from theory.normals import fill_normals, make_generator, stream_length
 from theory.population import Model
+from theory.results import stream
 
 Array = NDArray[np.float64]
 SPIKES, NOISE = 0, 1
@@ -69,7 +70,7 @@ class OnlineSGD:
 
     def geometry(self, seed: SeedSequence) -> tuple[Array, Array]:
         """Random orthonormal spikes (r, d) and the first w (d,) of the replica with this seed."""
-        rng = np.random.default_rng(_stream(seed, SPIKES))
+        rng = np.random.default_rng(stream(seed, SPIKES))
         r = len(self.model.spikes)
         spikes = np.ascontiguousarray(np.linalg.qr(rng.standard_normal((self.dim, r)))[0].T)
         w = rng.standard_normal(self.dim)
@@ -80,7 +81,7 @@ class OnlineSGD:
 
     def noise(self, seed: SeedSequence) -> NDArray[np.uint64]:
         """The replica's normal generators."""
-        return make_generator(_stream(seed, NOISE))
+        return make_generator(stream(seed, NOISE))
 
     @cached_property
     def n_normals(self) -> int:
@@ -124,7 +125,3 @@ class OnlineSGD:
             escaped = bool(np.any(stop_mask) and np.all(escapes[stop_mask] >= 0))
             if t + self.batch > samples or escaped:
                 return Replica(times[:record], overlaps[:record], escapes, t)
-
-
-def _stream(seed: SeedSequence, purpose: int) -> SeedSequence:
-    return SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, purpose))

@@ -10,8 +10,8 @@ import numpy as np
 
 from sims.escape_study import Job, Wording
 from sims.network_scaling import Arm
-from theory.equivalents import has_classes
 from theory.errors import InputError, require
+from theory.laws import has_classes
 from theory.network_error import STAIRS, ErrorMeter
 from theory.results import EscapeTimes
 

@@ -30,7 +30,7 @@ from theory.lower import compile_gradient_lanes, compile_law_lanes
 from theory.normals import fill_normals, make_generator, seed_lane
 from theory.population import Model
 from theory.replicas import replica_numbers, spike_mask
-from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed, time_grid
+from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed, stream, time_grid
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -73,7 +73,7 @@ class OverlapChain:
         if self.start is not None:
             alpha = np.asarray(self.start, dtype=float)
             return np.append(alpha, np.sqrt(max(1 - alpha @ alpha, 0)))
-        rng = np.random.default_rng(_stream(seed, START))
+        rng = np.random.default_rng(stream(seed, START))
         w = np.append(rng.standard_normal(r), np.sqrt(rng.chisquare(self.dim - r)))
         return w / np.linalg.norm(w)
 
@@ -206,7 +206,7 @@ class _Lanes:
         self.row[lane], self.status[lane], self.clock[lane], self.next_record[lane] = row, RUNNING, 0, 0
         self.state[:, lane], self.step[lane] = plan.chain.first_state(seed), plan.chain.lr / plan.chain.dim
         self.barrier[:-1, lane], self.overlaps[lane], self.escapes[lane] = plan.threshold, np.nan, -1
-        seed_lane(self.work, lane, _stream(seed, NOISE))
+        seed_lane(self.work, lane, stream(seed, NOISE))
 
     def unload(self, lane: int, results: _Results) -> None:
         """Hand over a finished replica."""
@@ -246,7 +246,3 @@ def _work(plan: _Plan, results: _Results, stop: Event, bar: Any) -> None:
             bar.update(samples)
         for lane in np.flatnonzero((lanes.status != RUNNING) & (lanes.status != IDLE)):
             lanes.unload(int(lane), results)
-
-
-def _stream(seed: SeedSequence, purpose: int) -> SeedSequence:
-    return SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, purpose))

@@ -7,23 +7,23 @@ inner products of what lies beyond, a Wishart matrix. No approximation: (R, Q, a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from solvers._gram_kernels import DIVERGED, STOPPED, follow_block, run_gram
 from theory._network_kernels import step_block
 from theory.errors import require
 from theory.lower import compile_law, compile_network
-from theory.network_results import Divergence, NetworkEnsemble, NetworkTrajectory, first_not_finite
+from theory.network_results import Divergence, NetworkEnsemble, first_not_finite
+from theory.network_runs import RunPlan
 from theory.networks import NetworkModel, NetworkState, Rates, check_start
 from theory.normals import fill_normals, make_generator, stream_length
-from theory.replicas import OnBlock, replica_numbers, run_replicas, spike_mask
-from theory.results import EscapeTimes, replica_seed, time_grid
+from theory.replicas import OnBlock
+from theory.results import stream
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -90,14 +90,14 @@ class GramChain:
         """The start of the replica with this seed; W_⊥ W_⊥ᵀ is a Wishart matrix with d - r degrees of freedom."""
         if self.start is not None:
             return self.start
-        learner, rng, r = self.model.learner, np.random.default_rng(_stream(seed, START)), len(self.model.spikes)
+        learner, rng, r = self.model.learner, np.random.default_rng(stream(seed, START)), len(self.model.spikes)
         R = rng.standard_normal((learner.hidden, r))
         lower = np.tril(rng.standard_normal((learner.hidden, learner.hidden)), -1)
         lower += np.diag(np.sqrt(rng.chisquare(self.dim - r - np.arange(learner.hidden))))
         Q = R @ R.T + lower @ lower.T
         lengths = np.sqrt(np.diag(Q)) if learner.spherical else np.full(learner.hidden, np.sqrt(self.dim))
         scale = learner.initial_scale / lengths
-        a, b = learner.first_layer_out(rng)
+        a, b = learner.draw_readout(rng)
         return NetworkState(R * scale[:, None], Q * np.outer(scale, scale), a, b)
 
     def run(
@@ -117,26 +117,9 @@ class GramChain:
         recorded at ``times`` (default ``time_grid(samples)``; an empty array records nothing) rounded up to whole blocks.
         Replica i depends on (seed, i) alone. Raises KeyboardInterrupt if nothing had finished.
         """
-        require(1 <= samples <= 10**15, "samples", samples, "1 … 10^15")
-        require(seed >= 0, "seed", seed, "a whole number >= 0")
-        require(np.isfinite(threshold) and threshold > 0, "threshold", threshold, "a finite number > 0")
-        grid = time_grid(samples) if times is None else np.asarray(times, dtype=np.int64)
-        require(bool(np.all(np.diff(grid, prepend=-1) > 0)), "times", grid.tolist(), "increasing sample counts >= 0")
-        last = -(-samples // self.block) * self.block
-        grid = np.unique(-(-grid // self.block) * self.block)
-        plan = _Plan(self, last, threshold, spike_mask(self.model.spikes, stop_spikes), grid[grid <= last])
+        plan = RunPlan.of(self.model.spikes, self.block, samples, threshold, stop_spikes, times)
         self._sizes  # noqa: B018 - compiles in this thread
-        listed = replica_numbers(runs).tolist()
-        with threadpool_limits(1):
-            done, seconds = run_replicas(
-                lambda i, on_block: _run_one(plan, i, replica_seed(seed, i), on_block),
-                listed,
-                last,
-                "chain",
-                threads,
-                quiet,
-            )
-        return _collect(plan, done, len(listed), seconds)
+        return plan.run(partial(_run_one, self, plan), runs, seed, "chain", threads, quiet)
 
     def follow(self, state: NetworkState, xi: Array, rest: Array, inner: Array, y: Array) -> NetworkState:
         """The state after one block of given inputs: ξ (n, r), W_⊥ x (n, K), x_⊥·x_⊥ (n, n), y (n,), whole batches.
@@ -156,19 +139,8 @@ class GramChain:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What all replicas of one call share; ``times`` are whole blocks."""
-
-    chain: GramChain
-    samples: int
-    threshold: float
-    stop_mask: NDArray[np.bool_]
-    times: Integers
-
-
-@dataclass(frozen=True)
 class _Replica:
-    """One run: recorded R, P, a, b, a_0 (nan after its end), escape times (-1: not seen), samples, divergence."""
+    """A ``NetworkRun``."""
 
     records: tuple[Array, ...]
     escapes: Integers
@@ -176,15 +148,15 @@ class _Replica:
     diverged: Divergence | None
 
 
-def _run_one(plan: _Plan, replica: int, seed: SeedSequence, on_block: OnBlock) -> _Replica | None:
+def _run_one(chain: GramChain, plan: RunPlan, replica: int, seed: SeedSequence, on_block: OnBlock) -> _Replica | None:
     """One replica; None if it was asked to stop."""
-    chain, state = plan.chain, plan.chain.first_state(seed)
+    state = chain.first_state(seed)
     learner, block, (law, act, residual, theta, n_extra) = chain.model.learner, chain.block, chain._compiled
     R, P, a, b = (np.ascontiguousarray(x).copy() for x in (state.R, state.rest, state.a, state.b))
     now = (R, P, a, b, np.array([state.output]))
     records = tuple(np.full((len(plan.times), *x.shape), np.nan) for x in now)
     ranks, pool, at_once = chain._sizes
-    work, lengths = make_generator(_stream(seed, NOISE)), np.random.default_rng(_stream(seed, LENGTHS))
+    work, lengths = make_generator(stream(seed, NOISE)), np.random.default_rng(stream(seed, LENGTHS))
     cosines = np.abs(R) / np.sqrt(np.diag(state.Q))[:, None]
     escapes = np.where(cosines.max(axis=0) >= plan.threshold, 0, -1)
     t, status, diverged = 0, STOPPED if _all_escaped(escapes, plan.stop_mask) else 0, None
@@ -205,28 +177,10 @@ def _run_one(plan: _Plan, replica: int, seed: SeedSequence, on_block: OnBlock) -
         if j < len(plan.times) and t == until:
             for record, value in zip(records, now, strict=True):
                 record[j] = value
-    return _Replica(records, escapes, t, diverged)
+    overlaps, rest, *others = records
+    squares = rest + overlaps @ np.swapaxes(overlaps, -1, -2)
+    return _Replica((overlaps, squares, *others), escapes, t, diverged)
 
 
 def _all_escaped(escapes: Integers, mask: NDArray[np.bool_]) -> bool:
     return bool(np.any(mask) and np.all(escapes[mask] >= 0))
-
-
-def _collect(plan: _Plan, done: dict[int, _Replica], asked: int, seconds: float) -> NetworkEnsemble:
-    spikes, rows = plan.chain.model.spikes, list(done.values())
-    R, P, a, b, output = (np.stack(part) for part in zip(*(row.records for row in rows), strict=True))
-    escapes = np.stack([row.escapes for row in rows]).astype(float)
-    escapes[escapes < 0] = np.inf
-    return NetworkEnsemble(
-        NetworkTrajectory(spikes, plan.times.astype(float), R, P + R @ np.swapaxes(R, -1, -2), a, b, output[..., 0]),
-        EscapeTimes(spikes, escapes, plan.threshold, plan.samples),
-        tuple(done),
-        len(done) < asked,
-        seconds,
-        sum(row.samples for row in rows),
-        tuple(row.diverged for row in rows if row.diverged),
-    )
-
-
-def _stream(seed: SeedSequence, purpose: int) -> SeedSequence:
-    return SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, purpose))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory.errors import require
-from theory.laws import Task
+from theory.laws import Task, has_classes
 from theory.networks import symmetric_root
 
 Array = NDArray[np.float64]
@@ -40,11 +40,6 @@ def class_moments(task: Task) -> ClassMoments:
     covariance = np.einsum("cq,cqa,cqb->cab", weight, centred, centred)
     covariance += np.einsum("cq,qa,ab->cab", weight, mixture.variance, np.eye(mean.shape[1]))
     return ClassMoments(probability, mean, covariance)
-
-
-def has_classes(task: Task) -> bool:
-    """Whether y² = 1 always."""
-    return bool(np.all(task.mixture().label_powers[:, 2] == 1))
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class Law:
         return np.broadcast_to(y, n).astype(float), np.stack([np.broadcast_to(x, n) for x in xi], axis=1)
 
 
+def has_classes(task: "Task") -> bool:
+    """Whether the labels are ±1: y² = 1 always."""
+    return bool(np.all(task.mixture().label_powers[:, 2] == 1))
+
+
 def sample(law: Law, n: int, rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """n independent samples of y (n,) and ξ (n, r)."""
     raw, normals = rng.standard_normal((len(law.raw), n)), rng.standard_normal((len(law.normals), n))

@@ -13,8 +13,9 @@ import numpy as np
 import sympy as sp
 
 from theory._error_kernels import network_outputs
-from theory.equivalents import GaussianEquivalent, class_moments, has_classes
+from theory.equivalents import GaussianEquivalent, class_moments
 from theory.errors import require
+from theory.laws import has_classes
 from theory.learners import Y
 from theory.lower import compile_network
 from theory.network_results import NetworkTrajectory
@@ -69,7 +70,8 @@ class NetworkErrors:
         """When each order of moments begins to count, (n_runs, 3): mean, covariance, cumulant; inf if never.
 
         The curves split rather than plateau: a stair is the first of two consecutive ``times`` at which the test error on
-        the equivalent that lacks these moments lies above that on the one which has them, by the margin of ``STAIRS``.
+        the equivalent that lacks these moments lies above that on the one which has them, by the margin of ``STAIRS``. The
+        result's ``threshold`` can hold only one of the margins, ``MARGIN``.
         """
         columns = []
         for above, below, margin in STAIRS.values():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from theory.activations import Activation, Z
 from theory.errors import require
-from theory.laws import Task
+from theory.laws import Task, has_classes
 from theory.learners import LogisticLoss, Loss, Y
 
 Array = NDArray[np.float64]
@@ -88,7 +88,7 @@ class TwoLayer:
         """σ'(z) in the symbol ``Z``."""
         return sp.diff(self.activation.expression, Z)
 
-    def first_layer_out(self, rng: Generator) -> tuple[Array, Array]:
+    def draw_readout(self, rng: Generator) -> tuple[Array, Array]:
         """a (K,) and b (K,) at the start."""
         a = rng.choice(np.array(self.second_values, dtype=float), self.hidden)
         return a, self.bias_scale * rng.standard_normal(self.hidden)
@@ -112,8 +112,7 @@ class NetworkModel:
 
     def __post_init__(self) -> None:
         """Check the labels."""
-        logistic = isinstance(self.learner.loss, LogisticLoss)
-        fits = not logistic or bool(np.all(self.task.mixture().label_powers[:, 2] == 1))
+        fits = not isinstance(self.learner.loss, LogisticLoss) or has_classes(self.task)
         require(fits, "loss", "logistic", "squared or correlation for a task whose labels are not ±1")
 
     @property
@@ -202,4 +201,5 @@ def semidefinite_root(P: Array) -> Array:
 
 def symmetric_root(P: Array) -> Array:
     """P^½ (…, K, K), the one root that is continuous in a semidefinite P and favours no neuron."""
-    return np.asarray(semidefinite_root(P) @ np.swapaxes(np.linalg.eigh(P)[1], -1, -2))
+    values, vectors = np.linalg.eigh(P)
+    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))[..., None, :]) @ np.swapaxes(vectors, -1, -2))

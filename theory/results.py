@@ -99,6 +99,11 @@ def replica_seed(seed: int, replica: int) -> SeedSequence:
     return SeedSequence(seed, spawn_key=(replica,))
 
 
+def stream(seed: SeedSequence, purpose: int) -> SeedSequence:
+    """The child of a replica's seed for one purpose (start, noise, …): the engines take different numbers."""
+    return SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, purpose))
+
+
 def time_grid(samples: int, n_log: int = 120, n_linear: int = 120) -> NDArray[np.int64]:
     """0, then increasing sample counts evenly spaced in log time and in time, the last one ``samples``."""
     points = [np.zeros(1), np.geomspace(1, samples, n_log).round(), np.linspace(0, samples, n_linear).round()]

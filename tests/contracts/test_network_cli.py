@@ -21,6 +21,7 @@ from sims.network_report import column_name, network_table
 from sims.network_sgd import NetworkSGD
 from sims.network_study import NetworkStudy, median_ratio, run_study
 from solvers.gram_chain import GramChain
+from solvers.network_ode import NetworkODE
 from theory.activations import relu
 from theory.learners import SquaredLoss
 from theory.network_results import Divergence
@@ -231,3 +232,17 @@ def test_ratio_interval_covers_the_ratio(rng):
         ratio = median_ratio(*pair, "v", seed=k)
         hits += ratio.low <= 3 <= ratio.high
     assert abs(hits / 200 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 200)
+
+
+def test_ctrl_c_in_the_theory_keeps_the_runs(monkeypatch):
+    """Found by a review: the finished runs were lost with the ODE that was interrupted."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NetworkODE, "run", interrupted)
+    result = run_study(replace(study(), theory=True))
+    assert result.interrupted
+    assert len(result.columns) == 1
+    assert len(result.columns[0].ensemble.replicas) == study().runs
+    assert "no theory: interrupted" in result.warnings

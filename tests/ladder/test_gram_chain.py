@@ -67,7 +67,7 @@ def random_data(model, dim, runs, samples, rng):
     x = np.concatenate([xi, rng.standard_normal((runs * samples, dim - r))], axis=1).reshape(runs, samples, dim)
     W = rng.standard_normal((runs, net.hidden, dim))
     W *= 1 / np.linalg.norm(W, axis=2, keepdims=True) if net.spherical else net.initial_scale / np.sqrt(dim)
-    a, b = (np.stack(part) for part in zip(*(net.first_layer_out(rng) for _ in range(runs)), strict=True))
+    a, b = (np.stack(part) for part in zip(*(net.draw_readout(rng) for _ in range(runs)), strict=True))
     return x, y.reshape(runs, samples), (W, a, b, np.zeros(runs))
 
 
@@ -218,6 +218,9 @@ def test_bad_input_is_one_line():
         "dim": lambda: GramChain(model, 5, rates), "batch": lambda: GramChain(model, 30, rates, 0),
         "hidden": lambda: replace(model.learner, hidden=0), "rate first": lambda: Rates(-1.0),
         "start": lambda: GramChain(model, 30, rates, start=wrong),
+        "state output": lambda: replace(state, output=np.nan),
+        "seed": lambda: GramChain(model, 30, rates).run(1, 9, seed=-1),
+        "initial_scale": lambda: replace(model.learner, initial_scale=1e-200),
         "state Q": lambda: NetworkState(2 * state.R, state.Q * 0.01, state.a, state.b),
         "state a": lambda: NetworkState(state.R, state.Q, state.a * np.nan, state.b),
         "state b": lambda: NetworkState(state.R, state.Q, state.a, state.b[:2]),
@@ -272,3 +275,18 @@ def test_gram_chain_vs_network_sgd_in_law():
         pairs += list(zip(first, second, strict=True))
         pairs += [(ours.of(s)[:, i], truth.of(s)[:, i]) for s in "muv"]
     assert_same_law(pairs)
+
+
+@pytest.mark.parametrize("engine", [GramChain, NetworkSGD])
+def test_bad_engines_and_starts_are_refused_alike(engine):
+    """A row of length 0 has no direction, and once counted as escaped; a dimension is a whole number."""
+    model = network("mcm_corr", "relu", "squared", 3)
+    zero = NetworkState(np.zeros((3, 2)), np.zeros((3, 3)), np.ones(3), np.zeros(3))
+    with pytest.raises(InputError, match="start: got a row that is 0"):
+        engine(model, 30, Rates(0.5), start=zero)
+    with pytest.raises(InputError, match=r"dim: got 30\.5"):
+        engine(model, 30.5, Rates(0.5))
+    with pytest.raises(InputError, match="seed: got -1"):
+        engine(model, 30, Rates(0.5)).run(1, 24, seed=-1)
+    with pytest.raises(InputError, match="weight_decay: got 60"):
+        engine(network("mcm_corr", "relu", "squared", 3, weight_decay=60.0), 30, Rates(0.5))

@@ -375,3 +375,12 @@ def test_a_run_above_the_critical_rate_names_it(rng):
 def test_bad_input(make, text, rng):
     with pytest.raises(InputError, match=text):
         make(random_state(2, 2, rng))
+
+
+def test_rates_that_no_integrator_can_follow_end_in_words():
+    """Found by a review: a bias rate of 1e9 ran for ever."""
+    model = NetworkModel(TASKS["mcm_corr"], TwoLayer(ACTIVATIONS["relu"], SquaredLoss(), 2))
+    start = GramChain(model, 24, Rates(0.5)).first_state(np.random.SeedSequence(SEED))
+    ode = NetworkODE(model, 24, Rates(0.5, bias=1e9), points=64)
+    with pytest.raises(InputError, match=r"rate bias: got 1000000000\.0; allowed: .* lower it"):
+        ode.run(start, 50.0)
