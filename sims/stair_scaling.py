@@ -50,7 +50,7 @@ class StairArm(Arm):
         """The arm for people."""
         above, below, margin = STAIRS[self.target]
         event = f"{self.target} stair: test error ({above}) - test error ({below}) >= {margin:g}"
-        return replace(super().wording, event=event, event_math=event)
+        return replace(super().wording, event=event, event_math=rf"{self.target} stair $\geq {margin:g}$")
 
     def measure(self, job: Job) -> EscapeTimes:
         """Stair times of all runs, in attempts of growing length of the replicas that have not got there.
