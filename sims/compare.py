@@ -9,7 +9,9 @@ from solvers.options import (
     add_output_options,
     add_random_options,
     add_run_options,
+    add_store_option,
     check_plot_path,
+    origin_of,
     run_command,
 )
 from theory.numerals import whole_number
@@ -19,7 +21,8 @@ EXAMPLES = """examples:
   python -m sims.compare --p 4 --corr 0.5 --plot compare.png
   python -m sims.compare --p 4 --corr 0.5 --dim 500 --runs 40 --seed 0 --json
   python -m sims.compare --task spiked-cumulant --p 3 --dim 50 --runs 20
-times are in samples; Ctrl-C gives the comparison on the runs finished so far"""
+times are in samples; Ctrl-C gives the comparison on the runs finished so far;
+--store DIR keeps every run and takes from there what it has"""
 
 
 def make_parser() -> Parser:
@@ -46,6 +49,7 @@ def make_parser() -> Parser:
         "--threads", type=whole_number, default=None, help="threads (default: the cores of this machine)"
     )
     simulation.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_store_option(simulation)
     add_output_options(parser)
     return parser
 
@@ -62,6 +66,7 @@ def _answer(words: Namespace) -> int:
     from sims.ensemble import check_ensemble
     from sims.sgd import OnlineSGD
     from solvers.build import build_model, dims_from_words, predict_from_words
+    from theory.archive import archive
     from theory.errors import require
 
     check_plot_path(words.plot)
@@ -73,13 +78,14 @@ def _answer(words: Namespace) -> int:
     if samples is not None:
         check_batch(words.batch, samples)
     prediction = predict_from_words(words, model, dims[0])
-    result = compare(prediction, words.runs, words.seed, words.batch, samples, words.threads, words.quiet)
+    with archive(words.store, words.command) as store:
+        result = compare(prediction, words.runs, words.seed, words.batch, samples, words.threads, words.quiet, store)
     sys.stdout.write(comparison_json(result) if words.json else comparison_table(result))
     if words.plot:
         from sims.plots import plot_comparison
         from solvers.plots import save
 
-        save(plot_comparison(result), words.plot)
+        save(plot_comparison(result), words.plot, origin_of(words))
     return 0
 
 

@@ -7,10 +7,12 @@ from math import inf, isfinite, log
 from typing import Any
 
 from sims.ensemble import Ensemble, run_ensemble
+from sims.kept_ensemble import kept_ensemble
 from sims.sgd import OnlineSGD
 from solvers.prediction import Direction, Prediction
-from solvers.report import as_dict, format_samples, warnings_of
+from solvers.report import as_dict, format_samples, model_dict, warnings_of
 from theory.errors import InputError, require
+from theory.store import Store
 
 SECONDS_PER_NORMAL = 3e-9  # a careful guess, for the warning about cost only
 LONGEST_AUTO = 3600.0
@@ -45,8 +47,11 @@ def compare(
     samples: int | None = None,
     threads: int | None = None,
     quiet: bool = True,
+    store: Store | None = None,
 ) -> Comparison:
     """Simulate the predicted model from the same start, random or given. ``samples`` None: enough for nearly all escapes.
+
+    With a ``store`` the runs that it has are taken from there, and the others kept.
 
     Raises InputError if that would take more than an hour on these threads: the caller then has to say how long to run.
     """
@@ -61,7 +66,11 @@ def compare(
                 "give --samples, a smaller --dim or fewer --runs",
             )  # fmt: skip
     check_batch(batch, samples)
-    ensemble = run_ensemble(engine, runs, samples, seed, prediction.threshold, threads, quiet)
+    if store is None:
+        ensemble = run_ensemble(engine, runs, samples, seed, prediction.threshold, threads, quiet)
+    else:
+        record, eta = model_dict(prediction.model), prediction.threshold
+        ensemble = kept_ensemble(store, record, engine, runs, samples, seed, eta, threads, quiet)
     return Comparison(prediction, ensemble, seed, batch)
 
 

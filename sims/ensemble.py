@@ -7,20 +7,20 @@ from numpy.typing import NDArray
 
 from sims.sgd import OnlineSGD, Replica
 from theory.errors import require
-from theory.replicas import OnBlock, run_replicas
+from theory.replicas import OnBlock, replica_numbers, run_replicas
 from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed, time_grid
 
 
-def check_ensemble(runs: int, samples: int, threads: int | None) -> None:
+def check_ensemble(runs: int | Sequence[int], samples: int, threads: int | None) -> None:
     """Raise InputError for values that ``run_ensemble`` refuses."""
-    require(1 <= runs <= 10**6, "runs", runs, "1 … 10^6")
+    replica_numbers(runs)
     require(1 <= samples <= 10**15, "samples", samples, "1 … 10^15")
     require(threads is None or 1 <= threads <= 1024, "threads", threads, "1 … 1024")
 
 
 def run_ensemble(
     engine: OnlineSGD,
-    runs: int,
+    runs: int | Sequence[int],
     samples: int,
     seed: int = 0,
     threshold: float = 0.3,
@@ -29,7 +29,7 @@ def run_ensemble(
     times: NDArray[np.int64] | None = None,
     stop_spikes: Sequence[str] = (),
 ) -> Ensemble:
-    """Run replicas 0 … runs-1 for ``samples`` samples each. Ctrl-C keeps the finished ones.
+    """Run replicas 0 … runs-1, or those listed, for ``samples`` samples each. Ctrl-C keeps the finished ones.
 
     Overlaps are recorded at ``times`` (default: ``time_grid(samples)``). A replica ends early once all of ``stop_spikes``
     have escaped: then record nothing (an empty array).
@@ -43,8 +43,9 @@ def run_ensemble(
     def work(replica: int, on_block: OnBlock) -> Replica | None:
         return engine.run(replica_seed(seed, replica), samples, threshold, times, stop_spikes, on_block)
 
-    done, seconds = run_replicas(work, range(runs), samples, "SGD", threads, quiet)
-    return _collect(engine, done, threshold, samples, len(done) < runs, seconds)
+    listed = replica_numbers(runs).tolist()
+    done, seconds = run_replicas(work, listed, samples, "SGD", threads, quiet)
+    return _collect(engine, done, threshold, samples, len(done) < len(listed), seconds)
 
 
 def _collect(

@@ -4,15 +4,14 @@ Medians respect censoring: a median beyond the budget is inf, a lower bound, and
 samples.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
-from sims.scaling_laws import ScalingFit, fit_scaling, ratio_of_medians
+from sims.scaling_laws import ScalingFit, ratio_of_medians
 from theory.errors import require
 from theory.network_results import NetworkEnsemble
 from theory.results import Array, Ensemble, EscapeTimes, wilson_interval
@@ -22,7 +21,7 @@ NO_RECORDS = np.empty(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Job:
-    """One point to measure: ``runs`` replicas of at most ``samples`` samples each, replica i from (seed, i)."""
+    """One point to measure: ``runs`` replicas from ``first`` on, of at most ``samples`` samples each, i from (seed, i)."""
 
     dim: int
     lr: float
@@ -30,6 +29,12 @@ class Job:
     runs: int
     samples: float
     seed: int
+    first: int = 0
+
+    @property
+    def replicas(self) -> list[int]:
+        """Numbers of the replicas."""
+        return list(range(self.first, self.first + self.runs))
 
 
 @dataclass(frozen=True)
@@ -223,47 +228,6 @@ class Scaling:
             return self.study.warnings
         line = f"d = {', '.join(map(str, left))} not run: the median at d = {max(tried)} is beyond the budget"
         return (*self.study.warnings, line)
-
-
-def run_study(study: EscapeStudy, quiet: bool = True) -> Scaling:
-    """Measure every point and its controls. Ctrl-C keeps the finished points; KeyboardInterrupt if there are none."""
-    points: list[Point] = []
-    controls: list[Control] = []
-    costs = [study.seconds(job) for job, _ in study.jobs]
-    form, interrupted = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, left {remaining}", False
-    with tqdm(total=sum(costs), disable=True if quiet else None, bar_format=form) as bar:
-        try:
-            for n, ((job, predicted), cost) in enumerate(zip(study.jobs, costs, strict=True)):
-                bar.set_description_str(f"points {n}/{len(costs)}, now d = {job.dim}")
-                point, beside = _measure(study, job, predicted)
-                points.append(point)
-                controls += beside
-                bar.update(cost)
-                if study.gives_up and not isfinite(point.median):
-                    break
-        except KeyboardInterrupt:
-            interrupted = True
-    if not points:
-        raise KeyboardInterrupt
-    used = [p for p in points if p.fitted]
-    dims, times = np.array([float(p.job.dim) for p in used]), [p.times for p in used]
-    return Scaling(
-        study, tuple(points), tuple(controls), fit_scaling(dims, times, study.seed, study.finite_size), interrupted
-    )
-
-
-def _measure(study: EscapeStudy, job: Job, predicted: float) -> tuple[Point, list[Control]]:
-    leads = job.batch == study.batches[0]
-    fitted = leads and study.fits(job.dim)
-    point = Point(job, study.measure(job), study.target, predicted, fitted)
-    if not leads:
-        return point, []
-    slowest = replace(job, samples=max(1.0, min(job.samples, float(point.times.max()))))
-    controls = [
-        Control(kind, activation, slowest, job.runs - escapes.n_censored(study.target), fitted)
-        for kind, activation, escapes in study.measure_controls(slowest)
-    ]
-    return point, controls
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,15 @@ import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING
 
-from solvers.options import TASKS, Parser, add_model_options, add_output_options, check_plot_path, run_command
+from solvers.options import (
+    TASKS,
+    Parser,
+    add_model_options,
+    add_output_options,
+    check_plot_path,
+    origin_of,
+    run_command,
+)
 from theory.numerals import number, whole_number
 
 if TYPE_CHECKING:
@@ -106,7 +114,7 @@ def _answer(words: Namespace) -> int:
         from sims.network_plots import plot_network
         from solvers.plots import save
 
-        save(plot_network(result), words.plot)
+        save(plot_network(result), words.plot, origin_of(words))
     return 0
 
 

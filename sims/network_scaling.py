@@ -15,12 +15,14 @@ import numpy as np
 from numpy.random import SeedSequence
 from scipy.special import betainccinv
 
-from sims.escape_study import NO_RECORDS, Job, Scaling, Wording, check_hours, check_study, run_study, whole
+from sims.escape_runs import run_study
+from sims.escape_study import NO_RECORDS, Job, Scaling, Wording, check_hours, check_study, whole
 from sims.network_sgd import NetworkSGD
 from solvers.gram_chain import GramChain
 from theory.errors import InputError, require
 from theory.networks import NetworkModel, Rates
 from theory.results import EscapeTimes
+from theory.store import Store
 from theory.tasks import MixedCumulant
 
 CHANCE = 1e-3  # probability that a random start lies beyond the threshold, above which a point is not fitted
@@ -130,7 +132,10 @@ class Arm:
     def record(self) -> dict[str, Any]:
         """Task, network and rates as plain values."""
         learner, r = self.model.learner, self.rates
-        network = {"activation": learner.activation.name, "loss": learner.loss.name, "hidden": learner.hidden}
+        network = {
+            "activation": learner.activation.name, "loss": learner.loss.name, "hidden": learner.hidden,
+            "bias_scale": learner.bias_scale,
+        }  # fmt: skip
         rates = {"first": r.first, "second": r.second, "bias": r.bias, "output": r.output}
         return {**self.model.task.settings(), **network, "rates": rates, "description": self.model.describe()}
 
@@ -161,7 +166,7 @@ class Arm:
 
     def _run(self, model: NetworkModel, job: Job) -> EscapeTimes:
         view = self._view(model, job)
-        found = view.run(job.runs, int(job.samples), job.seed, self.threshold, (self.target,), NO_RECORDS)
+        found = view.run(job.replicas, int(job.samples), job.seed, self.threshold, (self.target,), NO_RECORDS)
         if found.diverged:
             first = found.diverged[0]
             what = f"{first.name} not finite after {first.samples} samples of run {first.replica} at d = {job.dim}"
@@ -182,12 +187,12 @@ def check_cost(arms: dict[str, Arm], hours: float) -> None:
     check_hours(seconds / len(os.sched_getaffinity(0)) / 3600, hours, advice)
 
 
-def run_arms(arms: dict[str, Arm], quiet: bool = True) -> dict[str, Scaling]:
+def run_arms(arms: dict[str, Arm], quiet: bool = True, store: Store | None = None) -> dict[str, Scaling]:
     """The arms one after the other; Ctrl-C keeps what was finished. Raises KeyboardInterrupt if nothing was."""
     results: dict[str, Scaling] = {}
     for name, arm in arms.items():
         try:
-            results[name] = run_study(arm, quiet)
+            results[name] = run_study(arm, quiet, store)
         except KeyboardInterrupt:
             if not results:
                 raise

@@ -3,7 +3,7 @@
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 
-from solvers.options import Parser, add_output_options, check_plot_path, run_command
+from solvers.options import Parser, add_output_options, check_plot_path, origin_of, run_command
 from theory.numerals import number, whole_number
 
 PROGRAM = "sims.random_features"
@@ -58,7 +58,7 @@ def _answer(words: Namespace) -> int:
         from sims.features_plots import plot_features
         from solvers.plots import save
 
-        save(plot_features(result), words.plot)
+        save(plot_features(result), words.plot, origin_of(words))
     return 0
 
 

@@ -8,7 +8,9 @@ from solvers.options import (
     Parser,
     add_model_options,
     add_output_options,
+    add_store_option,
     check_plot_path,
+    origin_of,
     require_defaults,
     run_command,
 )
@@ -27,7 +29,8 @@ EXAMPLES = """examples:
   python -m sims.scaling --hidden 32 --beta-m 1 --beta-u 5 --corr 0.7978 --dims 64,96,128,512 --samples 3e7 --hours 3
   python -m sims.scaling --hidden 32 --beta-m 1 --beta-u 5 --corr 0.7978 --dims 64,256,1024 --target cumulant
 with --hidden a two-layer network is timed until its best neuron recovers the target: at corr 0 and, beside it, at --corr
-times are in samples; the step is lr/d, summed over a mini-batch; Ctrl-C gives the finished points"""
+times are in samples; the step is lr/d, summed over a mini-batch; Ctrl-C gives the finished points;
+--store DIR keeps every run and takes from there what it has"""
 NEURON = {
     "dims": "30,100,300,1000", "threshold": 0.3, "lr_scaling": "critical", "lr": "auto", "runs": 64, "budget": 20.0,
     "loss": "correlation",
@@ -100,6 +103,7 @@ def make_parser() -> Parser:
         "--hours", type=float, default=1.0, help="refuse work that is predicted to take longer (default: %(default)s)"
     )
     study.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_store_option(study)
     _add_network_options(parser)
     add_output_options(parser)
     return parser
@@ -131,34 +135,38 @@ def _answer(words: Namespace) -> int:
     check_plot_path(words.plot)
     if words.hidden is not None:
         return _answer_network(words)
-    from sims.escape_study import run_study
+    from sims.escape_runs import run_study
     from sims.scaling_report import scaling_json, scaling_table
+    from theory.archive import archive
 
     study = _study(words)
     study.check_cost(words.hours)
-    result = run_study(study, words.quiet)
+    with archive(words.store, words.command) as store:
+        result = run_study(study, words.quiet, store)
     sys.stdout.write(scaling_json(result) if words.json else scaling_table(result))
     if words.plot:
         from sims.scaling_plots import plot_scaling
         from solvers.plots import save
 
-        save(plot_scaling(result), words.plot)
+        save(plot_scaling(result), words.plot, origin_of(words))
     return 0
 
 
 def _answer_network(words: Namespace) -> int:
     from sims.network_scaling import check_cost, run_arms
     from sims.scaling_report import arms_json, arms_table
+    from theory.archive import archive
 
     arms = _arms(words)
     check_cost(arms, words.hours)
-    results = run_arms(arms, words.quiet)
+    with archive(words.store, words.command) as store:
+        results = run_arms(arms, words.quiet, store)
     sys.stdout.write(arms_json(results) if words.json else arms_table(results))
     if words.plot:
         from sims.scaling_plots import plot_arms
         from solvers.plots import save
 
-        save(plot_arms(results), words.plot)
+        save(plot_arms(results), words.plot, origin_of(words))
     return 0
 
 

@@ -112,20 +112,20 @@ def negated(activation: Activation) -> Activation:
 
 def _chain(subject: Subject, job: Job) -> Ensemble:
     engine, stop = OverlapChain(subject.model, job.dim, job.lr, job.batch), (subject.target,)
-    return engine.run(job.runs, int(job.samples), job.seed, subject.threshold, stop, NO_RECORDS)
+    return engine.run(job.replicas, int(job.samples), job.seed, subject.threshold, stop, NO_RECORDS)
 
 
 def _highd(subject: Subject, job: Job) -> Ensemble:
     engine, stop = OnlineSGD(subject.model, job.dim, job.lr, job.batch), (subject.target,)
     return run_ensemble(
-        engine, job.runs, int(job.samples), job.seed, subject.threshold, times=NO_RECORDS, stop_spikes=stop
+        engine, job.replicas, int(job.samples), job.seed, subject.threshold, times=NO_RECORDS, stop_spikes=stop
     )
 
 
 def _sde(subject: Subject, job: Job) -> Ensemble:
     step = step_of(subject.population, subject.series)
     engine, stop = OverlapSDE(subject.model.spikes, step, job.dim, job.lr), (subject.target,)
-    return engine.run(job.runs, job.samples, job.seed, subject.threshold, stop_spikes=stop)
+    return engine.run(job.replicas, job.samples, job.seed, subject.threshold, stop_spikes=stop)
 
 
 def _ode(subject: Subject, job: Job) -> EscapeTimes:

@@ -3,7 +3,7 @@
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 
-from solvers.options import Parser, add_output_options, check_plot_path, run_command
+from solvers.options import Parser, add_output_options, check_plot_path, origin_of, run_command
 
 PROGRAM = "sims.smoothing"
 EXAMPLES = """examples:
@@ -53,7 +53,7 @@ def _answer(words: Namespace) -> int:
         from sims.smoothing_plots import plot_smoothing
         from solvers.plots import save
 
-        save(plot_smoothing(study, curves), words.plot)
+        save(plot_smoothing(study, curves), words.plot, origin_of(words))
     return 0
 
 

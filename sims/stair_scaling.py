@@ -61,7 +61,7 @@ class StairArm(Arm):
         times, todo, samples = np.full(job.runs, np.inf), np.arange(job.runs), FIRST * float(job.dim)
         while True:
             samples = min(samples, job.samples)
-            times[todo] = self._stairs(meter, job, todo, samples)
+            times[todo] = self._stairs(meter, job, job.first + todo, samples)
             todo = np.flatnonzero(np.isinf(times))
             if len(todo) == 0 or samples >= job.samples:
                 return EscapeTimes((self.target,), times[:, None], STAIRS[self.target][2], job.samples)

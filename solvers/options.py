@@ -7,11 +7,15 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from theory.numerals import number, whole_number
 
+if TYPE_CHECKING:
+    from theory.provenance import Origin
+
 TASKS = ("mixed-cumulant", "spiked-cumulant", "teacher-student")
+BY_THE_WAY = ("command", "plot", "json", "latex", "quiet", "threads", "workers", "store", "hours")
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -20,9 +24,13 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         """The first thing every command does: Greek letters become ? where stdout cannot show them."""
+        from theory.provenance import command_line
+
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")
-        return super().parse_args(*args, **kwargs)
+        words = super().parse_args(*args, **kwargs)
+        words.command = command_line(self.prog, args[0] if args else None)
+        return words
 
     def exit(self, status: int = 0, message: str | None = None) -> None:  # type: ignore[override]
         """After --help and --version: their text may not have reached stdout yet."""
@@ -108,6 +116,24 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", action="store_true", help="print only the documented JSON on stdout")
     output.add_argument("--plot", type=Path, metavar="FILE", help="draw a figure (.png, .pdf or .svg)")
     parser.add_argument("--version", action="version", version=f"downstairs {__version__}")
+
+
+def add_store_option(parser: argparse._ActionsContainer) -> None:
+    """Where finished work is kept."""
+    parser.add_argument(
+        "--store", type=Path, metavar="DIR",
+        help="keep every finished run in the folder DIR, and take from there what it has: a figure is redrawn without "
+        "computing anything again",
+    )  # fmt: skip
+
+
+def origin_of(words: argparse.Namespace) -> "Origin":
+    """The command, and the hash of all options that bear on its numbers."""
+    from theory.provenance import Origin, canonical, digest
+
+    options = {name: value for name, value in vars(words).items() if name not in BY_THE_WAY}
+    plain = {name: v if isinstance(v, int | float | str | None) else str(v) for name, v in options.items()}
+    return Origin(words.command, digest(canonical(plain)))
 
 
 def check_plot_path(path: Path | None) -> None:

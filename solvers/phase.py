@@ -6,7 +6,15 @@ from argparse import Namespace, RawDescriptionHelpFormatter
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from solvers.options import Parser, add_model_options, add_output_options, check_plot_path, run_command
+from solvers.options import (
+    Parser,
+    add_model_options,
+    add_output_options,
+    add_store_option,
+    check_plot_path,
+    origin_of,
+    run_command,
+)
 
 if TYPE_CHECKING:
     from solvers.phase_diagram import Array, PhaseDiagram
@@ -47,6 +55,7 @@ def make_parser() -> Parser:
     plane.add_argument("--threshold", type=float, default=0.3, help="overlap of weak recovery (default: %(default)s)")
     plane.add_argument("--workers", type=int, default=None, help="processes (default: the cores of this machine)")
     plane.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_store_option(plane)
     add_output_options(parser)
     parser.set_defaults(task=None)
     return parser
@@ -61,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _answer(words: Namespace) -> int:
     from solvers.build import dims_from_words
     from solvers.phase_diagram import phase_diagram
+    from theory.archive import archive
     from theory.errors import require
 
     check_plot_path(words.plot)
@@ -76,13 +86,14 @@ def _answer(words: Namespace) -> int:
     y = axis_from_text(names[1], words.y or default_range(words, names[1]))
     x = axis_from_text(names[0], words.x or default_range(words, names[0], y))
     require(len(x) * len(y) <= MAX_POINTS, "x, y", f"{len(x)} × {len(y)} points", f"at most {MAX_POINTS} points")
-    diagram = phase_diagram(words, words.plane, x, y, dims[0], words.threshold, words.workers, words.quiet)
+    with archive(words.store, words.command) as store:
+        diagram = phase_diagram(words, words.plane, x, y, dims[0], words.threshold, words.workers, words.quiet, store)
     sys.stdout.write(phase_json(diagram) if words.json else phase_table(diagram))
     if words.plot:
         from solvers.phase_plots import plot_phase_diagram
         from solvers.plots import save
 
-        save(plot_phase_diagram(diagram), words.plot)
+        save(plot_phase_diagram(diagram), words.plot, origin_of(words))
     return 0
 
 
@@ -132,7 +143,7 @@ def _range_of_rates(words: Namespace, dims: "Array") -> str:
     from math import ceil, log10
 
     from solvers.build import build_model
-    from solvers.phase_diagram import Reader
+    from solvers.phase_reader import Reader
     from theory.population import Population
 
     reader = Reader(Population(build_model(words)), words.threshold)

@@ -1,17 +1,16 @@
 """Phase diagrams: the fate of the cumulant spike v over a plane of two parameters, by the flow from a typical start.
 
-Every point is the answer of ``solvers.prediction.predict`` at the same rate by a shorter way: the staircase only where the
-flow cannot tell, one drift for all d and δ of a model, the rate found by bisection. Times in samples.
+Every point is the answer of ``solvers.prediction.predict`` at the same rate by a shorter way (``phase_reader``); points are
+shared out to processes. Times in samples.
 """
 
 import os
 from argparse import Namespace
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import get_context
 
 import numpy as np
@@ -19,32 +18,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from solvers.build import build_model, build_task
-from solvers.fields import Field, accurate_field
-from solvers.ode import PopulationODE, best_signs, settle
-from solvers.prediction import MAX_HALVINGS
+from solvers.phase_reader import Fate, Reader
 from theory.errors import require
-from theory.exponents import FALLS_BACK, Staircase, critical_rate, first_form
+from theory.exponents import first_form
 from theory.population import Model, Population
+from theory.provenance import environment
+from theory.store import FINISHED, Point, Run, Store
 
 Array = NDArray[np.float64]
 PLANES = {"corr,dim": ("corr", "dim"), "corr,beta-u": ("corr", "beta-u"), "lr,dim": ("lr", "dim")}
 POINTS_WORTH_A_POOL, CHUNKS_PER_WORKER = 100, 8
-
-
-@dataclass(frozen=True)
-class Fate:
-    """What becomes of v at one point.
-
-    Status, rate δ, critical rate (nan: none), first crossing in samples, |α_v| at the end of the flow, and ``reach``, the
-    largest such end among the rates tried: it crosses the threshold at the edge of never.
-    """
-
-    status: str
-    lr: float
-    critical: float
-    escape_samples: float
-    overlap: float
-    reach: float
+KEPT_TOGETHER = 50  # fates of one transaction
+MODEL_OPTIONS = (
+    "task", "p", "corr", "coupling", "latent", "beta_m", "beta_u", "beta_v", "teacher", "noise", "activation", "loss",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,84 +83,6 @@ class PhaseDiagram:
 
 
 @dataclass(frozen=True)
-class Reader:
-    """One model, read at many dimensions and rates: what they share is computed once."""
-
-    population: Population
-    threshold: float
-    ends: dict[tuple[float, tuple[float, ...]], Array] = field(default_factory=dict)
-
-    @cached_property
-    def form(self) -> tuple[int, float] | None:
-        """Degree and maximum of the form that drives first."""
-        return first_form(self.population)
-
-    @cached_property
-    def drift(self) -> Field:
-        """Accurate to 1e-6 everywhere in the ball."""
-        return accurate_field(self.population)
-
-    def critical(self, dim: int) -> float | None:
-        """δ_crit of theory §4; None if nothing is driven from a random start."""
-        return critical_rate(self.population, *self.form, dim, self.threshold) if self.form else None
-
-    def flow(self, dim: float, lr: float) -> PopulationODE:
-        """The flow at one dimension and rate."""
-        return PopulationODE(self.population.model, self.drift, dim, lr)
-
-    def fate(self, dim: int, lr: float | None = None) -> Fate:
-        """Fate of v from |α| = d^(-1/2) on every spike with attracted signs; ``lr`` None for the automatic rate."""
-        start, k = best_signs(self.population, dim**-0.5), self.population.model.spikes.index("v")
-        critical = self.critical(dim)
-        tried = {lr: self.rest(dim, lr, start)} if lr else self.rests(critical, dim, start, k)
-        overlaps = {rate: abs(float(end[k])) for rate, end in tried.items()}
-        # The largest rate that will do; if none will, the smallest.
-        rate = max((r for r in overlaps if overlaps[r] >= self.threshold), default=min(overlaps))
-        ode, overlap = self.flow(dim, rate), overlaps[rate]
-        escape = ode.first_passage(start, k, self.threshold)
-        status = "recovered" if np.isfinite(escape) else self._why_not(ode, overlap)
-        return Fate(status, rate, np.nan if critical is None else critical, escape, overlap, max(overlaps.values()))
-
-    def rests(self, critical: float | None, dim: int, start: Array, k: int) -> dict[float, Array]:
-        """Ends of the flow at those of the rates ½ δ_crit, ¼ δ_crit, … δ_crit/128 that tell where v first settles above η.
-
-        The rule of ``solvers.prediction.automatic_rate``, applied to v alone. A smaller δ repels v less, so bisect.
-        """
-        if critical is None:
-            rate = 0.1 / float(self.population.variance.coeff_monomial(1))
-            return {rate: self.rest(dim, rate, start)}
-        rates, tried = [critical / 2 / 2**n for n in range(MAX_HALVINGS + 1)], {}
-
-        def recovers(rate: float) -> bool:
-            tried[rate] = self.rest(dim, rate, start)
-            return abs(tried[rate][k]) >= self.threshold
-
-        if not recovers(rates[0]) and recovers(rates[-1]):
-            bisect_left(rates, True, 1, MAX_HALVINGS, key=recovers)
-        return tried
-
-    def rest(self, dim: int, lr: float, start: Array) -> Array:
-        """End of the flow. Up to order 2 every start of the same signs ends there, whatever d."""
-        if self.form is None or self.form[0] > 2:
-            return settle(self.population, dim, lr, start)
-        key = lr, tuple(np.sign(start))
-        if key not in self.ends:
-            self.ends[key] = settle(self.population, dim, lr, start)
-        return self.ends[key]
-
-    def _why_not(self, ode: PopulationODE, overlap: float) -> str:
-        """The status that ``predict`` gives to a spike whose overlap never reaches the threshold."""
-        if 1e-5 < overlap < self.threshold:
-            return "below_threshold"
-        if self.form and ode.model.spikes == ("v",):
-            return FALLS_BACK[self.form[0] >= 3][0]
-        stairs = Staircase(self.population, ode, lambda a, active: ode.settle(a, active), ode.dim**-0.5)
-        verdict = next(v for v in stairs.verdicts() if v.spike == "v")
-        lost = "below_threshold" if abs(verdict.fixed_point) < self.threshold else "wrong_sign"
-        return lost if verdict.cause == "driven" else verdict.cause
-
-
-@dataclass(frozen=True)
 class Question:
     """One point: options of the model, d, δ (None: the automatic rate), and whether v is to stand alone."""
 
@@ -181,6 +90,12 @@ class Question:
     dim: int
     lr: float | None
     alone: bool = False
+
+    def point(self, threshold: float) -> Point:
+        """What a store knows it by."""
+        options = {name: getattr(self.words, name) for name in MODEL_OPTIONS}
+        own = {"dim": self.dim, "lr": self.lr, "alone": self.alone, "threshold": threshold, "format": 1}
+        return Point.of("solvers.phase", {**options, **own}, 1, 0.0)
 
 
 def phase_diagram(
@@ -192,11 +107,13 @@ def phase_diagram(
     threshold: float = 0.3,
     workers: int | None = None,
     quiet: bool = True,
+    store: Store | None = None,
 ) -> PhaseDiagram:
     """Fate of v at every point of ``plane`` (one of ``PLANES``), with ``x`` (n_x,) and ``y`` (n_y,) the values on its axes.
 
     ``words`` are the parsed model options (``solvers.options.add_model_options``): a model holds closures, so processes
-    exchange words. ``dim`` counts only where d is no axis. The result does not depend on ``workers``. Raises InputError.
+    exchange words. ``dim`` counts only where d is no axis. The result does not depend on ``workers``.
+    Fates that ``store`` has are taken from there, and the others kept. Raises InputError.
     """
     require(0 < threshold < 1, "threshold", threshold, "a number between 0 and 1")
     require(workers is None or 1 <= workers <= 256, "workers", workers, "1 … 256")
@@ -210,7 +127,7 @@ def phase_diagram(
     require(drawn, "model", "v alone is never recovered", "an attractive term of v alone, to compare with")
     dims = [point.dim for point in points[: len(y)]] if "dim" in names else [dim]
     alone = [Question(points[-1].words, d, None, alone=True) for d in dims] if solo else []
-    fates = _answer_all([*alone, *points], threshold, workers, quiet)
+    fates = _answer_all([*alone, *points], threshold, workers, quiet, store)
     grid = np.array(fates[len(alone) :], dtype=object).reshape(len(x), len(y)).T
     return PhaseDiagram(plane, x, y, model, tuple(dims), threshold, tuple(map(tuple, grid)), tuple(fates[: len(alone)]))
 
@@ -226,18 +143,37 @@ def _solo(model: Model) -> Model | None:
     return None if task is None else Model(task, model.learner)
 
 
-def _answer_all(questions: list[Question], threshold: float, workers: int | None, quiet: bool) -> list[Fate]:
-    """Answers in order; neighbours share a chunk, since neighbours often share a model."""
+def _answer_all(
+    questions: list[Question], threshold: float, workers: int | None, quiet: bool, store: Store | None
+) -> list[Fate]:
+    """Answers in order, those that the store has from there."""
+    if store is None:
+        return list(_answers(questions, threshold, workers, quiet))
+    points = [question.point(threshold) for question in questions]
+    store.add_points(points)
+    known = {p.hash: Fate.from_json(run.result) for p in points for run in store.runs(p.hash)}
+    todo = [(q, p) for q, p in zip(questions, points, strict=True) if p.hash not in known]
+    computed = _answers([q for q, _ in todo], threshold, workers, quiet)
+    answered = zip(todo, computed, strict=True)
+    while part := list(islice(answered, KEPT_TOGETHER)):
+        found = {point.hash: fate for (_, point), fate in part}
+        store.add([Run(h, 0, FINISHED, f.to_json(), False, 0.0, 0.0) for h, f in found.items()], environment())
+        known |= found
+    return [known[p.hash] for p in points]
+
+
+def _answers(questions: list[Question], threshold: float, workers: int | None, quiet: bool) -> Iterator[Fate]:
+    """Answers in order, as they come; neighbours share a chunk, since neighbours often share a model."""
+    if not questions:
+        return
     workers = 1 if len(questions) < POINTS_WORTH_A_POOL else workers or len(os.sched_getaffinity(0))
     size = -(-len(questions) // (CHUNKS_PER_WORKER * workers))
     chunks = [questions[i : i + size] for i in range(0, len(questions), size)]
     bar = tqdm(total=len(questions), unit="point", disable=True if quiet else None, desc="phase diagram")
-    answers: list[Fate] = []
     with bar, _pool(workers) as run:
         for part in run(_answer, chunks, [threshold] * len(chunks)):
-            answers += part
             bar.update(len(part))
-    return answers
+            yield from part
 
 
 @contextmanager

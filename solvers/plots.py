@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from solvers.ode import FlowRun
 from solvers.prediction import Prediction
+from theory import __version__
+from theory.provenance import Origin
 
 COLOURS = {"m": "#009E73", "u": "#0072B2", "v": "#D55E00"}
 FURTHER = ("#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -33,11 +35,17 @@ def _escaped(name: str) -> str:
     return name.replace("_", r"\_")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure whole or not at all."""
+def save(figure: Figure, path: Path, origin: Origin) -> None:
+    """Write the figure whole or not at all; its file says by which command it came and from what."""
+    words = {"Software": f"downstairs {__version__}", "Description": origin.command, "Source": f"configuration {origin.hash}"}
+    names = {
+        ".pdf": {"Software": "Creator", "Description": "Subject", "Source": "Keywords"},
+        ".svg": {"Software": "Creator"},
+    }.get(path.suffix.lower(), {})
+    metadata = {names.get(name, name): text for name, text in words.items()}
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        figure.savefig(partial, dpi=160)
+        figure.savefig(partial, dpi=160, metadata=metadata)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

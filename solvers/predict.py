@@ -10,6 +10,7 @@ from solvers.options import (
     add_random_options,
     add_run_options,
     check_plot_path,
+    origin_of,
     require_defaults,
     run_command,
 )
@@ -63,7 +64,7 @@ def _answer(words: Namespace) -> int:
     if words.plot:
         from solvers.plots import plot_prediction, save
 
-        save(plot_prediction(results), words.plot)
+        save(plot_prediction(results), words.plot, origin_of(words))
     return 0
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from solvers._sde_kernels import run_sde
 from theory.errors import require
 from theory.lower import PolynomialMap
+from theory.replicas import replica_numbers
 from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed
 
 Array = NDArray[np.float64]
@@ -88,7 +89,7 @@ class OverlapSDE:
 
     def run(
         self,
-        runs: int,
+        runs: int | Sequence[int],
         samples: float,
         seed: int = 0,
         threshold: float = 0.3,
@@ -96,38 +97,39 @@ class OverlapSDE:
         stop_spikes: tuple[str, ...] = (),
         threads: int | None = None,
     ) -> Ensemble:
-        """Trajectories 0 … runs-1 for ``samples`` samples each, or until every one of ``stop_spikes`` has escaped.
+        """Trajectories 0 … runs-1, or those listed, for ``samples`` samples, or until all of ``stop_spikes`` have escaped.
 
         Overlaps are recorded at ``times`` (in samples, sorted; the steps then end on them). Each trajectory has its own
         SeedSequence child: results do not depend on ``threads``. Escape times are continuous; inf: not within ``samples``.
         """
-        require(1 <= runs <= 10**7, "runs", runs, "1 … 10^7")
+        replicas = replica_numbers(runs)
         require(np.isfinite(samples) and samples > 0, "samples", samples, "a finite number > 0")
         require(0 < threshold < 1, "threshold", threshold, "a number between 0 and 1")
         r, unit, begin = len(self.spikes), self.lr / self.dim, perf_counter()
         record = np.asarray(times, dtype=float) * unit
-        overlaps, escapes = np.full((runs, len(record), r), np.nan), np.full((runs, r), np.inf)
+        n = len(replicas)
+        overlaps, escapes = np.full((n, len(record), r), np.nan), np.full((n, r), np.inf)
         stop_mask = np.array([s in stop_spikes for s in self.spikes])
         exponents, coefficients, stiffness = self._arrays
 
         def work(first: int) -> None:
-            for i in range(first, runs, workers):
-                rng = np.random.default_rng(replica_seed(seed, i))
+            for i in range(first, n, workers):
+                rng = np.random.default_rng(replica_seed(seed, int(replicas[i])))
                 alpha = random_overlaps(rng, self.dim, r) if self.start is None else np.array(self.start, dtype=float)
                 run_sde(
                     rng, exponents, coefficients, stiffness, self.lr, np.sqrt(unit), self.dim**-0.5, self.tolerance,
                     alpha, samples * unit, threshold, stop_mask, record, overlaps[i], escapes[i],
                 )  # fmt: skip
 
-        workers = min(threads or len(os.sched_getaffinity(0)), runs)
+        workers = min(threads or len(os.sched_getaffinity(0)), n)
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(work, range(workers)))
         escapes[escapes > samples * unit] = np.inf
         return Ensemble(
             Trajectory(self.spikes, np.asarray(times, dtype=float), overlaps),
             EscapeTimes(self.spikes, escapes / unit, threshold, samples),
-            tuple(range(runs)),
+            tuple(replicas.tolist()),
             False,
             perf_counter() - begin,
-            int(min(runs * samples, 2**62)),
+            int(min(n * samples, 2**62)),
         )

@@ -1,14 +1,25 @@
 """The errors that users see: a wrong argument (what came, what is allowed, what to do), and a run that blew up."""
 
+from typing import Any
+
 
 class InputError(ValueError):
     """A value outside what the theory or the solver can answer for; its text is one complete line."""
 
     def __init__(self, argument: str, got: object, allowed: str, advice: str = "") -> None:
         """Compose the line from the argument's name, the value that came, the allowed values and what to do."""
-        self.argument = argument
+        self.argument, self.parts = argument, (argument, got, allowed, advice)
         line = f"{argument}: got {got}; allowed: {allowed}"
         super().__init__(f"{line}; {advice}" if advice else line)
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[Any, ...]]:
+        """Errors cross the borders of processes."""
+        return type(self), self.parts
+
+    def at(self, place: str, note: str = "") -> "InputError":
+        """The same with the place in front, and a note behind the advice."""
+        argument, got, allowed, advice = self.parts
+        return InputError(f"{place}, {argument}", got, allowed, "; ".join(filter(None, [advice, note])))
 
 
 class DivergedError(ArithmeticError):

@@ -13,7 +13,8 @@ from solvers import phase_diagram as diagrams
 from solvers.build import build_model
 from solvers.ode import best_signs, settle
 from solvers.phase import axis_from_text, default_range, main, make_parser
-from solvers.phase_diagram import PLANES, Reader, phase_diagram
+from solvers.phase_diagram import PLANES, phase_diagram
+from solvers.phase_reader import Reader
 from solvers.prediction import automatic_rate, predict
 from tests.conftest import model_of
 from theory.population import Model, Population

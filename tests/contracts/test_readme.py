@@ -1,6 +1,8 @@
 """The README's words are what the code does: its Python example runs, its table is what predict prints."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,25 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_python_example_runs(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    example, _ = re.findall(r"```python\n(.*?)```", README, re.S)
     exec(compile(example, "README.md", "exec"), {})
     out = capsys.readouterr().out
     assert float(out.split()[0]) == pytest.approx(9.526e4, rel=1e-3)
     assert r"\begin{aligned}" in out
+
+
+def test_sweep_example_runs_and_loses_nothing(tmp_path):
+    """As a script, twice: the second run finds everything there."""
+    _, example = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len([line for line in example.splitlines() if line]) <= 10
+    (tmp_path / "script.py").write_text(example)
+    first, second = (
+        subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    )
+    assert first.stdout == second.stdout
+    assert len(first.stdout.splitlines()) == 1 + 6 + 1
+    assert first.stderr == second.stderr == ""
 
 
 def test_table_is_what_predict_prints(capsys):

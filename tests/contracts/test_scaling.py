@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sims import network_scaling, threshold_scaling
-from sims.escape_study import run_study
+from sims.escape_runs import run_study
 from sims.scaling import main
 from sims.scaling_engines import ENGINES, Subject, negated
 from sims.scaling_laws import fit_scaling, ratio_of_medians, resampled_medians
@@ -341,10 +341,10 @@ def test_network_minibatches_and_sgd(capsys):
 def test_ctrl_c_keeps_the_first_arm(monkeypatch, capsys):
     run = network_scaling.run_study
 
-    def interrupted(arm, quiet):
+    def interrupted(arm, quiet, store):
         if arm.model.task.corr:
             raise KeyboardInterrupt
-        return run(arm, quiet)
+        return run(arm, quiet, store)
 
     monkeypatch.setattr(network_scaling, "run_study", interrupted)
     assert main([*NETWORK, "--json"]) == 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from sims.escape_study import run_study
+from sims.escape_runs import run_study
 from sims.network_scaling import Arm, start_quantile
 from sims.network_sgd import NetworkSGD
 from solvers.gram_chain import GramChain

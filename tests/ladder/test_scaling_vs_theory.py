@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from sims.escape_study import Job, run_study
+from sims.escape_runs import run_study
+from sims.escape_study import Job
 from sims.scaling_engines import ENGINES, Subject
 from sims.scaling_laws import fit_scaling
 from sims.threshold_scaling import Study, rates

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import sims.stair_scaling as stair_scaling
-from sims.escape_study import run_study
+from sims.escape_runs import run_study
 from sims.stair_scaling import StairArm
 from tests.conftest import SEED, TASKS
 from theory.activations import relu

@@ -1,0 +1,59 @@
+"""An ensemble of SGD runs whose replicas are kept in a store: overlaps as compressed float32, escape times as they are."""
+
+import json
+from math import isfinite
+from typing import Any
+from zlib import compress, decompress
+
+import numpy as np
+
+from sims.ensemble import run_ensemble
+from sims.sgd import OnlineSGD
+from theory.archive import completed
+from theory.results import Ensemble, EscapeTimes, Trajectory, time_grid
+from theory.store import FINISHED, Point, Run, Store
+
+PROGRAM = "sims.compare"
+PARTS = 10  # of the replicas, one of which a kill may lose
+
+
+def kept_ensemble(
+    store: Store, record: dict[str, Any], engine: OnlineSGD, runs: int, samples: int, seed: int, threshold: float,
+    threads: int | None, quiet: bool,
+) -> Ensemble:  # fmt: skip
+    """``run_ensemble``, but for the replicas that the store has; ``record`` is the model as plain values.
+
+    Ctrl-C keeps the finished replicas, in the store too. Raises KeyboardInterrupt if there are none.
+    """
+    start = None if engine.start is None else engine.start.tolist()
+    config = {
+        **record, "format": 1, "dim": engine.dim, "lr": engine.lr, "batch": engine.batch, "start": start,
+        "threshold": threshold, "samples": samples, "seed": seed,
+    }  # fmt: skip
+    point, spikes = Point.of(PROGRAM, config, runs, 0.0), engine.model.spikes
+
+    def compute(replicas: list[int]) -> list[Run]:
+        found = run_ensemble(engine, replicas, samples, seed, threshold, threads, quiet)
+        return [_row(point.hash, k, found) for k in range(len(found.replicas))]
+
+    rows, interrupted = completed(store, point, compute, max(1, -(-runs // PARTS)))
+    if not rows:
+        raise KeyboardInterrupt
+    paths = [np.frombuffer(decompress(row.trajectory or b""), "<f4").reshape(-1, len(spikes)) for row in rows]
+    times = [[np.inf if t is None else t for t in json.loads(row.result)] for row in rows]
+    return Ensemble(
+        Trajectory(spikes, time_grid(samples).astype(float), np.stack(paths).astype(float)),
+        EscapeTimes(spikes, np.array(times), threshold, samples),
+        tuple(row.replica for row in rows),
+        interrupted,
+        sum(row.seconds for row in rows),
+        int(sum(row.samples for row in rows)),
+    )
+
+
+def _row(point: str, k: int, found: Ensemble) -> Run:
+    n, times = len(found.replicas), found.escapes.times[k].tolist()
+    result = json.dumps([t if isfinite(t) else None for t in times])
+    path = compress(found.trajectory.overlaps[k].astype("<f4").tobytes())
+    censored = not all(map(isfinite, times))
+    return Run(point, found.replicas[k], FINISHED, result, censored, found.samples / n, found.seconds / n, None, path)
