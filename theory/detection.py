@@ -44,8 +44,8 @@ class Prior(Protocol):
         """E[ω^m], m = 0 … degree."""
         ...
 
-    def log_expectation(self, log_g: Callable[[Array], Array], dim: int) -> float:
-        """log E[g(ω)] for positive g."""
+    def law(self, dim: int) -> tuple[Array, Array]:
+        """Values of ω and the logarithms of their probabilities, or a quadrature rule of that form."""
         ...
 
 
@@ -66,11 +66,11 @@ class UniformSphere:
         moments[::2] = even
         return moments
 
-    def log_expectation(self, log_g: Callable[[Array], Array], dim: int) -> float:
+    def law(self, dim: int) -> tuple[Array, Array]:
         """Midpoint rule in θ with ω = sin θ, weight cos^(d-2) θ."""
         theta = (np.arange(ANGLES) + 0.5) * np.pi / ANGLES - np.pi / 2
         weight = (dim - 2) * np.log(np.cos(theta))
-        return float(logsumexp(weight + log_g(np.sin(theta))) - logsumexp(weight))
+        return np.sin(theta), weight - logsumexp(weight)
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,15 @@ class RademacherSpike:
 
     def moments(self, dim: int, degree: int) -> Array:
         """The sums over the d + 1 values of ω; odd moments vanish."""
-        omega, weight = self._law(dim)
+        omega, weight = self.law(dim)
         share, moments = np.exp(weight), np.zeros(degree + 1)
         for m in range(0, degree + 1, 2):
             moments[m] = share.sum()
             share *= omega**2
         return moments
 
-    def log_expectation(self, log_g: Callable[[Array], Array], dim: int) -> float:
-        """The sum over the d + 1 values of ω."""
-        omega, weight = self._law(dim)
-        return float(logsumexp(weight + log_g(omega)))
-
-    @staticmethod
-    def _law(dim: int) -> tuple[Array, Array]:
-        """The values of ω and the logarithms of their probabilities."""
+    def law(self, dim: int) -> tuple[Array, Array]:
+        """The d + 1 values of ω, binomial."""
         k = np.arange(dim + 1.0)
         return (2 * k - dim) / dim, gammaln(dim + 1) - gammaln(k + 1) - gammaln(dim - k + 1) - dim * log(2)
 
@@ -120,6 +114,15 @@ class Detection:
     def signal(self) -> float:
         """s_v² = β/(1+β), the share of the latent in the variance along the spike."""
         return self.beta / (1 + self.beta)
+
+    def log_density_ratio(self, along: Array) -> Array:
+        """log ℓ(u·x): the planted density along the spike over the Gaussian one."""
+        s = np.asarray(along, dtype=float)
+        terms = [
+            np.log(w) - (s - np.sqrt(self.signal) * x) ** 2 / (2 * (1 - self.signal))
+            for x, w in zip(self.latent.nodes, self.latent.weights, strict=True)
+        ]
+        return np.asarray(np.logaddexp.reduce(terms, axis=0) - 0.5 * np.log1p(-self.signal) + s**2 / 2)
 
     def log_kernel(self, omega: Array) -> Array:
         """log f(ω) in closed form, for |ω| <= 1."""
@@ -146,7 +149,13 @@ class Detection:
     def log_norm(self, samples: float, dim: int) -> float:
         """log ‖L_n‖² for n samples in dimension d, exact at any of them."""
         self._check(samples, dim)
-        return self.prior.log_expectation(lambda omega: samples * self.log_kernel(omega), dim)
+        return self._log_norms(dim)(samples)
+
+    def _log_norms(self, dim: int) -> Callable[[float], float]:
+        """The function n → log ‖L_n‖²."""
+        omega, weight = self.prior.law(dim)
+        kernel = self.log_kernel(omega)
+        return lambda samples: float(logsumexp(weight + samples * kernel))
 
     def low_degree_norm(self, samples: float, dim: int, degree: int) -> float:
         """‖L_n^{<=D}‖² - 1 = Σ_{0<m<=D} [ω^m] f(ω)ⁿ · E[ω^m], exact; inf where it overflows."""
@@ -173,7 +182,9 @@ class Detection:
 
     def statistical_threshold(self, dim: int, level: float = 2.0) -> float:
         """Samples n at which ‖L_n‖² = ``level`` in dimension d."""
-        return _crossing(lambda n: self.log_norm(n, dim) - log(level), f"‖L_n‖² = {level:g}")
+        self._check(1, dim)
+        norms = self._log_norms(dim)
+        return _crossing(lambda n: norms(n) - log(level), f"‖L_n‖² = {level:g}")
 
     def low_degree_threshold(self, dim: int, degree: int, level: float = 2.0) -> float:
         """Samples n at which ‖L_n^{<=D}‖² = ``level``. Raises InputError for a D that sees nothing.
