@@ -33,7 +33,7 @@ SPOKEN = ("task", "view", "activation")  # named by their values alone
 TITLE = (*SPOKEN, "p", "corr", "beta_u", "beta_v", "hidden", "dim", "lr", "batch", "threshold")
 LOGARITHMIC = ("dim", "lr", "batch", "hidden", "samples")
 DECADE = 10.0
-MANNER = "thick bar: 95 % interval of the median (bootstrap); thin bar: 10–90 % of the runs"
+MANNER = "thick bar: 95 % interval of the median; thin bar: 10–90 % of the runs"
 BEYOND = "arrow: fewer than half of the runs had escaped when they ended"
 
 
@@ -139,7 +139,7 @@ def _draw_series(axes: Axes, series: Series, places: list[float], style: dict[st
     axes.plot([p for p, _ in seen], [_median(dot) for _, dot in seen], label=label, zorder=4, **look)
     for place, dot in zip(places, series.dots, strict=True):
         if dot.random and isfinite(_median(dot)):
-            ends = np.clip(dot.escapes.median_interval(dot.spike), 1, dot.escapes.budget)
+            ends = np.clip(dot.interval, 1, dot.escapes.budget)
             spread = np.clip([dot.escapes.quantile(dot.spike, q) for q in (0.1, 0.9)], 1, dot.escapes.budget)
             axes.vlines(place, *spread, color=colour, lw=0.9, alpha=0.7, zorder=2)
             axes.vlines(place, *ends, color=colour, lw=3.5, alpha=0.5, zorder=3)

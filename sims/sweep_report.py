@@ -82,8 +82,10 @@ def read_status(results: SweepResults, checksum: bool = False) -> Status:
     """One snapshot; the checksum reads every result."""
     with snapshot(results.path) as store:
         statuses, censored, seconds, samples = _tally(store, MINE)
-        points, wanted, left, cost_there, cost_left = _wanted(store)
-        expected = cost_left * (seconds / cost_there if seconds and cost_there else 1.0)
+        points, wanted, cost, cost_there = _wanted(store)
+        left = wanted - sum(statuses.values())
+        ratio = seconds / cost_there if seconds and cost_there else 1.0
+        expected = ratio * (cost - cost_there) if left else 0.0  # not what rounding leaves of equal sums
         return Status(
             results.path, holder_of(results.path), points, wanted, statuses, censored, seconds, samples, left, expected,
             store.checksum() if checksum else None, tuple(_shown(store)), tuple(_failures(store)),
@@ -100,16 +102,15 @@ def _tally(store: Store, rows: str, *values: int) -> tuple[dict[str, int], int, 
     return dict(zip(STATUSES, there, strict=True)), censored, seconds, samples
 
 
-def _wanted(store: Store) -> tuple[int, int, int, float, float]:
-    """Points, runs wanted, runs left, and the predicted seconds of the runs there and left."""
-    row = store.connection.execute(
-        "SELECT count(*), coalesce(sum(runs), 0), coalesce(sum(max(runs - there, 0)), 0), "
-        "coalesce(sum(there * cost), 0), coalesce(sum(max(runs - there, 0) * cost), 0) FROM (SELECT p.runs, p.cost, "
-        "coalesce(r.there, 0) AS there FROM points p LEFT JOIN (SELECT point, count(*) AS there FROM runs GROUP BY point) r "
-        "ON r.point = p.id WHERE p.program = ?)",
-        (PROGRAM,),
+def _wanted(store: Store) -> tuple[int, int, float, float]:
+    """Points, runs wanted, and the predicted seconds of all runs wanted and of those there; no point has more than wanted."""
+    points, wanted, cost = store.connection.execute(
+        "SELECT count(*), coalesce(sum(runs), 0), total(runs * cost) FROM points WHERE program = ?", (PROGRAM,)
     ).fetchone()
-    return (*row,)
+    (cost_there,) = store.connection.execute(
+        "SELECT total(cost) FROM runs JOIN points ON id = point WHERE program = ?", (PROGRAM,)
+    ).fetchone()
+    return points, wanted, cost, cost_there
 
 
 def _failures(store: Store) -> list[Failure]:

@@ -15,7 +15,7 @@ from theory.results import Array, EscapeTimes, wilson_interval
 # Keys that may follow from the rest, by rules or the theory; then keys in the order in which they say most.
 DERIVED = ("format", "records", "init", "samples", "spikes", "target", "lr")
 LEADING = ("view", "task", "teacher", "hidden", "corr", "beta_u", "beta_v", "beta_m", "p", "dim", "lr", "batch")
-CURVES, MOST = 4, 8
+CURVES, MOST, RESAMPLED = 4, 8, 1000
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,13 @@ class Dot:
     def times(self) -> Array:
         """Shape (n_runs,), in samples; inf where the run ended first."""
         return self.escapes.of(self.spike)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the median: bootstrap, of very many runs its limit, the order statistics n/2 ± 0.98 √n."""
+        if len(self.times) <= RESAMPLED:
+            return self.escapes.median_interval(self.spike)
+        return self.escapes.quantile_interval(self.spike, 0.5)
 
     @property
     def random(self) -> bool:

@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory.errors import InputError
-from theory.network_runs import RunPlan
 from theory.results import Array, time_grid
 from theory.store import Store
 from theory.store_files import damaged, in_words
 from theory.store_rows import FINISHED, hash_of, intact
 
 PROGRAM = "sims.sweep"  # other programs keep their runs in the same file, in ways of their own
-MINE = f"point IN (SELECT id FROM points WHERE program = '{PROGRAM}')"
+MINE = f"point NOT IN (SELECT id FROM points WHERE program != '{PROGRAM}')"
 CHUNK = 50_000
 BOOL, INT, FLOAT, TEXT = "bool", "int64", "float64", "text"
 NONE = "none"
+KINDS = {bool: BOOL, int: INT, float: FLOAT, type(None): NONE}
 ENVIRONMENT = ("commit", "platform", "host")
 Column = tuple[str, NDArray[Any]]  # its kind, its values; text is an object array, None where there is none
 
@@ -92,11 +92,8 @@ def layout_of(store: Store) -> Layout:
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return BOOL
-    if isinstance(value, int):
-        return INT if -(2**63) <= value < 2**63 else TEXT
-    return FLOAT if isinstance(value, float) else NONE if value is None else TEXT
+    kind = KINDS.get(type(value), TEXT)
+    return TEXT if kind == INT and not -(2**63) <= value < 2**63 else kind
 
 
 def _common(kinds: dict[str, int], n_points: int) -> str:
@@ -199,6 +196,8 @@ def times_of(config: dict[str, Any]) -> NDArray[np.int64]:
     grid = time_grid(samples, config["records"], 0)
     if "grain" not in config:
         return grid
+    from theory.network_runs import RunPlan  # imports SymPy, which a status has no time for
+
     return RunPlan.of(tuple(config["spikes"]), config["grain"], samples, config["threshold"], (), grid).times
 
 

@@ -349,6 +349,16 @@ def test_survival_vs_kaplan_meier(grid: SweepResults) -> None:
         assert (share <= interval[:, 1]).all()
 
 
+def test_bootstrap_interval_vs_order_statistics(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Beyond ``RESAMPLED`` runs the figure takes the limit of the bootstrap: equal to a few ranks of 1000."""
+    point = point_of(ALONE, 1000)
+    (dot,) = arrange(write(tmp_path / "runs.db", drawn(point, 400.0, rng), [point]), None, None, {}).dots
+    ranks = [
+        np.searchsorted(np.sort(dot.times), ends) for ends in (dot.interval, dot.escapes.quantile_interval("v", 0.5))
+    ]
+    assert np.abs(np.subtract(*ranks)).max() <= 5  # the standard error of a bootstrap quantile's rank is 0.9
+
+
 def test_figures_draw_every_kind_of_store(mixed: SweepResults, grid: SweepResults, tmp_path: Path) -> None:
     censored = [point_of(ALONE | {"dim": d}, 5) for d in (50, 100)]
     rows = [row(p, i, None) for p in censored for i in range(5)]
