@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.queues import SimpleQueue
 from threading import RLock, Thread
 from time import monotonic, sleep
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from tqdm import tqdm
 from theory.errors import InputError, require
 
 QUEUED = 2  # batches in flight for each worker: one running, one at hand
-STARTS = 3  # that may fail one after another
+STARTS = 5  # that may fail one after another
 STALE = 5.0  # seconds for which the number of Dask's workers is taken as known
 BORN = monotonic()  # of a worker: this module comes with its first batch
 CONNECT = 10.0  # seconds within which a scheduler must answer
@@ -126,10 +127,10 @@ class ProcessLane:
         """See ``Lane``."""
         if self._executor is None:
             self._executor = ProcessPoolExecutor(1, mp_context=self._context, initializer=become_worker)
-        with (
-            deaf_to_interrupts()
-        ):  # a process that starts here inherits it: Ctrl-C in a terminal reaches the whole group
-            return self._executor.submit(work, units)
+        with deaf_to_interrupts():  # a process that starts here inherits it: Ctrl-C in a terminal reaches whole groups
+            future = self._executor.submit(work, units)
+        self._context.close_results()
+        return future
 
     def deaths(self, error: BaseException) -> int | None:
         """See ``Lane``."""
@@ -158,16 +159,29 @@ class ProcessLane:
 
 
 class _Spawn(SpawnContext):
-    """Fresh interpreters, remembered so that they can be killed: an executor does not say which processes are its own."""
+    """Fresh interpreters, one at a time, and remembered: an executor does not say which process it started.
+
+    The writing end of the results is left to the worker alone: if it dies within a long result, the rest is not waited for.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.started: list[SpawnProcess] = []
+        self._results: SimpleQueue | None = None
 
     def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
         process = SpawnProcess(*args, **kwargs)
         self.started.append(process)
         return process
+
+    def SimpleQueue(self) -> SimpleQueue:  # noqa: N802
+        self._results = super().SimpleQueue()
+        return self._results
+
+    def close_results(self) -> None:
+        if self._results is not None:
+            self._results._writer.close()  # type: ignore[attr-defined]
+            self._results = None
 
 
 class GivenLane:

@@ -162,6 +162,13 @@ def test_a_replica_that_kills_its_worker_is_tried_three_times_alone(new_store, t
     assert all(a == pytest.approx(2 * b, abs=1) for a, b in pairwise([*halved, 1]))
 
 
+def test_a_worker_that_dies_within_a_long_result(new_store, tmp_path):
+    store = new_store("long", points(2, 5, tmp_path / "died"))
+    assert drive(store, PROGRAM, sweep_work.fatal_within_result, local(1)).finished == 10
+    assert (tmp_path / "died").exists()
+    assert store.checksum() == by_hand(new_store("loop", points(2, 5, tmp_path / "died")))
+
+
 def test_an_executor_of_the_callers(new_store):
     expected = by_hand(new_store("loop", points(3, 10)))
     with ThreadPoolExecutor(2) as pool:

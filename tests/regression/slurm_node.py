@@ -40,7 +40,7 @@ SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0,bf_interval=1
 ReturnToService=2
-KillWait=5
+KillWait=30
 NodeName=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=16000
 PartitionName=all Nodes=localhost Default=YES MaxTime=INFINITE
 """
@@ -65,9 +65,7 @@ class SlurmNode:
     def __enter__(self) -> "SlurmNode":
         for name in ("state", "spool"):
             (self.folder / name).mkdir()
-        self.file.write_text(
-            CONFIGURATION.format(user=getuser(), ports=_free_ports(2), folder=self.folder, cpus=CPUS)
-        )
+        self.file.write_text(CONFIGURATION.format(user=getuser(), ports=_free_ports(2), folder=self.folder, cpus=CPUS))
         try:
             self._start()
         except BaseException:
