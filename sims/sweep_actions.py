@@ -18,7 +18,7 @@ from theory.archive import FILE, store_file
 from theory.errors import InputError, require
 from theory.numerals import number, whole_number
 from theory.provenance import Origin, environment
-from theory.store import Point, Store, holder_of
+from theory.store import Point, Store, has_share, holder_of
 
 MOST_SHARDS = 10**5
 
@@ -66,7 +66,7 @@ def run(words: Namespace) -> int:
             sys.stdout.write(plan_table(planned, words.workers or len(os.sched_getaffinity(0))))
             return 0
         with Store.write(store_file(words.store, shard), words.command, environment()) as store:
-            store.add_points(planned.points())
+            store.add_points(p for p in planned.points() if has_share(p, shard))
             return _drive(store, words, shard, False)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sims.scaling_report import columns, finite, json_text
 from sims.sweep_results import SweepResults, axes_of
 from sims.sweep_table import MINE, PROGRAM, plain, read_times, snapshot
+from theory.archive import shard_of
 from theory.results import EscapeTimes, wilson_interval
 from theory.store import Store
 from theory.store_files import holder_of
@@ -82,10 +83,10 @@ def read_status(results: SweepResults, checksum: bool = False) -> Status:
     """One snapshot; the checksum reads every result."""
     with snapshot(results.path) as store:
         statuses, censored, seconds, samples = _tally(store, MINE)
-        points, wanted, cost, cost_there = _wanted(store)
-        left = wanted - sum(statuses.values())
+        points, cost_there = _priced(store)
+        left, cost_left = store.left(PROGRAM, shard_of(results.path))
         ratio = seconds / cost_there if seconds and cost_there else 1.0
-        expected = ratio * (cost - cost_there) if left else 0.0  # not what rounding leaves of equal sums
+        wanted, expected = sum(statuses.values()) + left, ratio * cost_left
         return Status(
             results.path, holder_of(results.path), points, wanted, statuses, censored, seconds, samples, left, expected,
             store.checksum() if checksum else None, tuple(_shown(store)), tuple(_failures(store)),
@@ -102,15 +103,13 @@ def _tally(store: Store, rows: str, *values: int) -> tuple[dict[str, int], int, 
     return dict(zip(STATUSES, there, strict=True)), censored, seconds, samples
 
 
-def _wanted(store: Store) -> tuple[int, int, float, float]:
-    """Points, runs wanted, and the predicted seconds of all runs wanted and of those there; no point has more than wanted."""
-    points, wanted, cost = store.connection.execute(
-        "SELECT count(*), coalesce(sum(runs), 0), total(runs * cost) FROM points WHERE program = ?", (PROGRAM,)
-    ).fetchone()
+def _priced(store: Store) -> tuple[int, float]:
+    """Points, and the predicted seconds of the runs that are there."""
+    (points,) = store.connection.execute("SELECT count(*) FROM points WHERE program = ?", (PROGRAM,)).fetchone()
     (cost_there,) = store.connection.execute(
         "SELECT total(cost) FROM runs JOIN points ON id = point WHERE program = ?", (PROGRAM,)
     ).fetchone()
-    return points, wanted, cost, cost_there
+    return points, cost_there
 
 
 def _failures(store: Store) -> list[Failure]:

@@ -1,5 +1,6 @@
 """A store behind one command: what it has computed before is taken from there, the rest is computed and kept."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,12 @@ def store_file(directory: Path, shard: tuple[int, int] = (0, 1)) -> Path:
     directory.mkdir(exist_ok=True)
     index, shards = shard
     return directory / (FILE if shards == 1 else f"runs-{index}-of-{shards}.db")
+
+
+def shard_of(path: Path) -> tuple[int, int]:
+    """The shard whose file this is."""
+    match = re.fullmatch(r"runs-(\d+)-of-(\d+)\.db", path.name, re.ASCII)
+    return (int(match[1]), int(match[2])) if match else (0, 1)
 
 
 def completed(

@@ -242,6 +242,12 @@ class Store:
             yield page
 
 
+def has_share(point: Point, shard: tuple[int, int]) -> bool:
+    """Whether a shard (see ``Store.missing``) has any replica of a point."""
+    index, shards = shard
+    return (index - number_of(point.hash)) % shards < point.runs
+
+
 def _shard_sql(shard: tuple[int, int], again: bool) -> tuple[str, str]:
     """Of a point ``p``, the number of replicas of a shard that are not there; and when a run counts as there."""
     index, shards = shard

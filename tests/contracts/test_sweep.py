@@ -202,6 +202,9 @@ def test_shards_merged_are_the_whole(grid, finished, tmp_path, capsys):
     folder = str(tmp_path / "store")
     for i in range(3):
         assert main(["run", str(grid), "--store", folder, "--shard", f"{i}/3", "--workers", "1", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["status", "--store", folder]) == 0
+    assert capsys.readouterr().out.count("left       0 runs") == 3
     assert main(["merge", "--store", folder]) == 0
     assert "3 files joined: 24 runs are new, 0 were known, 0 contradict" in capsys.readouterr().out
     assert checksum(tmp_path / "store") == checksum(finished)
