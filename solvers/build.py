@@ -72,7 +72,7 @@ def default_activation(task: Task) -> Activation:
 
 
 def latent_from_text(text: str, p: int) -> Latent:
-    """``standard``, ``positive``, ``negative``, ``gauss``, ``radau[:NODE]``, ``lobatto[:NODE]``."""
+    """``standard``, ``positive``, ``negative``, ``gauss``, ``rademacher``, ``radau[:NODE]``, ``lobatto[:NODE]``."""
     name, _, rest = text.partition(":")
     signs = {"standard": 0, "positive": 1, "negative": -1}
     rules = {"radau": radau, "lobatto": lobatto}
@@ -83,11 +83,12 @@ def latent_from_text(text: str, p: int) -> Latent:
     require(node is None or isfinite(node), "latent", repr(text), "a finite node")
     if name in signs and node is None:
         return standard_latent(p, signs[name])
-    if name == "gauss" and node is None:
+    if name in ("gauss", "rademacher") and node is None:
+        require(name == "gauss" or p == 4, "latent", repr(text), "p = 4 with rademacher", "gauss is its like for p = 6, 8")
         return gauss(p)
     if name in rules:
         return rules[name](p, node)
-    raise InputError("latent", repr(text), ", ".join([*signs, "gauss", "radau[:NODE]", "lobatto[:NODE]"]))
+    raise InputError("latent", repr(text), ", ".join([*signs, "gauss", "rademacher", "radau[:NODE]", "lobatto[:NODE]"]))
 
 
 def teacher_from_text(text: str, noise: float = 0.0) -> TeacherStudent:

@@ -168,16 +168,18 @@ class Detection:
     def critical_ratio(self) -> float:
         """γ_c = inf_ω I(ω)/log f(ω): with n = γ d samples the norm stays bounded as d → ∞ only for γ < γ_c."""
 
-        def ratio(omega: float) -> float:
-            gain = float(self.log_kernel(np.array(omega)))
-            return float(self.prior.rate(np.array(omega))) / gain if gain > 1e-12 else np.inf
+        def ratio(omega: Array) -> Array:
+            gain = self.log_kernel(omega)
+            return np.where(gain > 1e-12, self.prior.rate(omega) / np.maximum(gain, 1e-12), np.inf)
 
-        grid = np.concatenate([-np.geomspace(1, 1e-3, 400), np.geomspace(1e-3, 1, 400)])
-        grid = np.clip(grid, -1 + 1e-9, 1 - 1e-9)
-        values = np.array([ratio(x) for x in grid])
+        sizes = np.geomspace(1e-3, 1 - 1e-9, 400)
+        grid = np.concatenate([-sizes[::-1], sizes])
+        values = ratio(grid)
         best = int(np.argmin(values))
-        around = np.sort(grid)[max(best - 1, 0)], np.sort(grid)[min(best + 1, len(grid) - 1)]
-        refined = minimize_scalar(ratio, bounds=around, method="bounded", options={"xatol": 1e-12})
+        around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+        refined = minimize_scalar(
+            lambda x: float(ratio(np.array(x))), bounds=around, method="bounded", options={"xatol": 1e-12}
+        )
         return float(min(values[best], refined.fun))
 
     def statistical_threshold(self, dim: int, level: float = 2.0) -> float:
