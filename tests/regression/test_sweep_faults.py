@@ -188,7 +188,7 @@ def dask_cluster(environment, folder, *, nanny):
         "--scheduler-file", where,
     )]  # fmt: skip
     try:
-        wait_for(where.exists)
+        wait_for(lambda: where.exists() and where.read_text().rstrip().endswith("}"))  # it is not written at once
         address = json.loads(where.read_text())["address"]
         processes += [start(
             environment, "distributed.cli.dask_worker", address, "--host", "127.0.0.1", "--nthreads", "1",
