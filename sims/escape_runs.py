@@ -72,7 +72,7 @@ def recalled(
     if store is None:
         return measure(job)
     config = {
-        **study.record, "format": 1, "part": part, "engine": study.engine, "target": study.target,
+        **study.record, "model": study.fingerprint, "format": 1, "part": part, "engine": study.engine, "target": study.target,
         "threshold": study.threshold, "dim": job.dim, "lr": job.lr, "batch": job.batch, "samples": float(job.samples),
         "seed": job.seed,
     }  # fmt: skip

@@ -122,6 +122,11 @@ class EscapeStudy(Protocol):
         ...
 
     @property
+    def fingerprint(self) -> str:
+        """Task and learner to the last digit."""
+        ...
+
+    @property
     def finite_size(self) -> float:
         """Power q of a finite-size factor exp(c d^-q) in the laws; 0: none."""
         ...

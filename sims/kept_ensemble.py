@@ -9,7 +9,7 @@ import numpy as np
 
 from sims.ensemble import run_ensemble
 from sims.sgd import OnlineSGD
-from theory.archive import completed
+from theory.archive import completed, fingerprint
 from theory.results import Ensemble, EscapeTimes, Trajectory, time_grid
 from theory.store import FINISHED, Point, Run, Store
 
@@ -27,8 +27,8 @@ def kept_ensemble(
     """
     start = None if engine.start is None else engine.start.tolist()
     config = {
-        **record, "format": 1, "dim": engine.dim, "lr": engine.lr, "batch": engine.batch, "start": start,
-        "threshold": threshold, "samples": samples, "seed": seed,
+        **record, "model": fingerprint(engine.model), "format": 1, "dim": engine.dim, "lr": engine.lr,
+        "batch": engine.batch, "start": start, "threshold": threshold, "samples": samples, "seed": seed,
     }  # fmt: skip
     point, spikes = Point.of(PROGRAM, config, runs, 0.0), engine.model.spikes
 

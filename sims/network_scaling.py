@@ -19,6 +19,7 @@ from sims.escape_runs import run_study
 from sims.escape_study import NO_RECORDS, Job, Scaling, Wording, check_hours, check_study, whole
 from sims.network_sgd import NetworkSGD
 from solvers.gram_chain import GramChain
+from theory.archive import fingerprint
 from theory.errors import InputError, require
 from theory.networks import NetworkModel, Rates
 from theory.results import EscapeTimes
@@ -127,6 +128,11 @@ class Arm:
         event = f"max_k |cos(w_k, {self.target})| >= {self.threshold:g}"
         event_math = rf"$\max_k |\cos(w_k, {self.target})| \geq {self.threshold:g}$"
         return Wording(self.model.describe(), title, event, event_math, setting, "")
+
+    @property
+    def fingerprint(self) -> str:
+        """Task and learner to the last digit."""
+        return fingerprint(self.model)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sims.escape_study import Job, Wording, check_hours, check_study, whole
 from sims.scaling_engines import ENGINES, Subject
 from solvers.random_start import largest_small_rate, natural_scale
 from solvers.report import model_dict
+from theory.archive import fingerprint
 from theory.errors import require
 from theory.results import EscapeTimes
 
@@ -142,6 +143,11 @@ class Study:
             rf"$|\alpha_{{{self.target}}}| \geq {self.threshold:g}$", setting,
             "first-passage law" if known else "ODE from the typical start",
         )  # fmt: skip
+
+    @property
+    def fingerprint(self) -> str:
+        """Task and learner to the last digit."""
+        return fingerprint(self.subject.model)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from theory.errors import require
 from theory.provenance import environment
@@ -41,6 +43,15 @@ def shard_of(path: Path) -> tuple[int, int]:
     """The shard whose file this is."""
     match = re.fullmatch(r"runs-(\d+)-of-(\d+)\.db", path.name, re.ASCII)
     return (int(match[1]), int(match[2])) if match else (0, 1)
+
+
+def fingerprint(model: Any) -> str:
+    """All of a model (task, learner) to the last digit: what people read rounds, and must not tell results apart."""
+    import sympy as sp
+
+    learner = model.learner
+    others = {f.name: repr(getattr(learner, f.name)) for f in fields(learner) if f.name != "activation"}
+    return f"{model.task!r}; {sp.srepr(learner.activation.expression)}; {others}"
 
 
 def completed(

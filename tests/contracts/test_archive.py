@@ -13,8 +13,14 @@ import pytest
 from sims import compare, kept_ensemble, scaling, scaling_engines
 from sims.network_scaling import Arm
 from solvers import phase, phase_diagram
-from theory.archive import completed
+from tests.conftest import model_of
+from theory.activations import hermite_mixture, relu
+from theory.archive import completed, fingerprint
+from theory.latents import lobatto
+from theory.learners import SquaredLoss
+from theory.networks import NetworkModel, TwoLayer
 from theory.store import FINISHED, Point, Run, Store
+from theory.tasks import MixedCumulant
 
 COMMANDS = {
     "compare": (compare.main, ["--dim", "60", "--corr", "0.5", "--runs", "5", "--samples", "3000", "--quiet"]),
@@ -73,6 +79,25 @@ def test_more_runs_reuse_those_that_are_there(tmp_path, capsys, monkeypatch):
     more = printed(capsys, "compare", *store, "--runs", "8")
     assert asked == [5, 6, 7]
     assert more == printed(capsys, "compare", "--runs", "8")
+
+
+def test_models_are_told_apart_to_the_last_digit():
+    """What tables print of an activation or a latent is rounded; what tells points apart is not."""
+
+    def models(c, node):
+        activation, task = hermite_mixture({2: 0.7, 4: c}), MixedCumulant(lobatto(4, node), corr=0.3)
+        network = TwoLayer(activation, SquaredLoss(), 3)
+        return model_of(task, activation), NetworkModel(task, network)
+
+    for model, again, *others in zip(
+        models(0.3, 2), models(0.3, 2), models(0.3 + 1e-12, 2), models(0.3, 2 + 1e-12), strict=True
+    ):
+        assert fingerprint(model) == fingerprint(again)
+        for other in others:
+            assert model.learner.activation.name == other.learner.activation.name
+            assert model.task.settings() == other.task.settings()
+            assert fingerprint(model) != fingerprint(other)
+    assert fingerprint(models(0.3, 2)[1]) != fingerprint(NetworkModel(model.task, TwoLayer(relu(), SquaredLoss(), 3)))
 
 
 def test_what_was_computed_before_an_interruption_is_kept(tmp_path):
