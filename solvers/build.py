@@ -84,7 +84,9 @@ def latent_from_text(text: str, p: int) -> Latent:
     if name in signs and node is None:
         return standard_latent(p, signs[name])
     if name in ("gauss", "rademacher") and node is None:
-        require(name == "gauss" or p == 4, "latent", repr(text), "p = 4 with rademacher", "gauss is its like for p = 6, 8")
+        require(
+            name == "gauss" or p == 4, "latent", repr(text), "p = 4 with rademacher", "gauss is its like for p = 6, 8"
+        )
         return gauss(p)
     if name in rules:
         return rules[name](p, node)

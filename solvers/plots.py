@@ -37,7 +37,11 @@ def _escaped(name: str) -> str:
 
 def save(figure: Figure, path: Path, origin: Origin) -> None:
     """Write the figure whole or not at all; its file says by which command it came and from what."""
-    words = {"Software": f"downstairs {__version__}", "Description": origin.command, "Source": f"configuration {origin.hash}"}
+    words = {
+        "Software": f"downstairs {__version__}",
+        "Description": origin.command,
+        "Source": f"configuration {origin.hash}",
+    }
     names = {
         ".pdf": {"Software": "Creator", "Description": "Subject", "Source": "Keywords"},
         ".svg": {"Software": "Creator"},
