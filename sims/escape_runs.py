@@ -55,7 +55,7 @@ def _measure(study: EscapeStudy, job: Job, predicted: float, store: Store | None
     fitted = leads and study.fits(job.dim)
     ((_, _, escapes),) = recalled(study, job, "runs", lambda part: [("", "", study.measure(part))], store)
     point = Point(job, escapes, study.target, predicted, fitted)
-    if not leads:
+    if not (leads and study.has_controls):
         return point, []
     slowest = replace(job, samples=max(1.0, min(job.samples, float(point.times.max()))))
     controls = [

@@ -122,6 +122,11 @@ class EscapeStudy(Protocol):
         ...
 
     @property
+    def has_controls(self) -> bool:
+        """Whether ``measure_controls`` has anything to measure."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """Task and learner to the last digit."""
         ...

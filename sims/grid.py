@@ -153,7 +153,7 @@ def read_grid(source: Path | Mapping[str, Mapping[str, Any]]) -> Grid:
         raise InputError("grid", source, "a TOML file", error.strerror or str(error)) from None
     except UnicodeDecodeError as error:
         raise InputError("grid", source, "a TOML file in UTF-8", str(error)) from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or a number too long to be read
         raise InputError("grid", source, "a TOML file", str(error)) from None
     return grid_of(tables, str(source), text)
 

@@ -1,6 +1,7 @@
 """An ensemble of SGD runs whose replicas are kept in a store: overlaps as compressed float32, escape times as they are."""
 
 import json
+import os
 from math import isfinite
 from typing import Any
 from zlib import compress, decompress
@@ -36,7 +37,9 @@ def kept_ensemble(
         found = run_ensemble(engine, replicas, samples, seed, threshold, threads, quiet)
         return [_row(point.hash, k, found) for k in range(len(found.replicas))]
 
-    rows, interrupted = completed(store, point, compute, max(1, -(-runs // PARTS)))
+    rows, interrupted = completed(
+        store, point, compute, max(threads or len(os.sched_getaffinity(0)), -(-runs // PARTS))
+    )
     if not rows:
         raise KeyboardInterrupt
     paths = [np.frombuffer(decompress(row.trajectory or b""), "<f4").reshape(-1, len(spikes)) for row in rows]

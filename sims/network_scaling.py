@@ -130,6 +130,11 @@ class Arm:
         return Wording(self.model.describe(), title, event, event_math, setting, "")
 
     @property
+    def has_controls(self) -> bool:
+        """Controls were asked for, and the task can be had without the target."""
+        return self.controls and isinstance(self.model.task, MixedCumulant)
+
+    @property
     def fingerprint(self) -> str:
         """Task and learner to the last digit."""
         return fingerprint(self.model)
@@ -160,7 +165,7 @@ class Arm:
     def measure_controls(self, job: Job) -> list[tuple[str, str, EscapeTimes]]:
         """The same network, starts and noise where the target carries nothing: β = 1e-18, independent latents."""
         task = self.model.task
-        if not (self.controls and isinstance(task, MixedCumulant)):
+        if not (self.has_controls and isinstance(task, MixedCumulant)):
             return []
         beta: dict[str, Any] = {f"beta_{self.target}": INVISIBLE}
         unseen = replace(task, corr=0.0, **beta)

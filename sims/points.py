@@ -1,6 +1,6 @@
 """From the words of a grid to points of a store, and from a point to its runs: what the workers of a sweep execute.
 
-A point's configuration holds numbers only, whatever was ``auto`` in the grid: it determines every run of it, replica i by
+A point's configuration holds what was chosen, whatever was ``auto`` in the grid: it determines every run of it, replica i by
 the seed (hash, i). Rates and budgets that the theory chooses are rounded, so that two machines choose the same.
 """
 
@@ -23,8 +23,9 @@ from sims.sweep_views import VIEWS, Engine
 from solvers._chain_kernels import LANES
 from solvers.build import LOSSES, build_model, build_task, start_from_text
 from solvers.ode import best_signs
+from solvers.options import TASKS
 from solvers.random_start import natural_scale
-from theory.activations import activation_from_text
+from theory.activations import Activation, activation_from_text
 from theory.errors import DivergedError, require
 from theory.network_results import NetworkEnsemble
 from theory.networks import NetworkModel, Rates, TwoLayer
@@ -49,6 +50,7 @@ def resolve(words: Mapping[str, Any]) -> Point:
 
 
 def _resolve_neuron(words: Mapping[str, Any]) -> dict[str, Any]:
+    require(10 <= words["dim"] <= 10**15, "dim", words["dim"], "a whole number, 10 … 10^15")
     subject = _subject(_model_words(words), words["target"], words["threshold"])
     spikes, dim, view = subject.model.spikes, words["dim"], words["view"]
     _check_view(view, words, len(spikes))
@@ -64,21 +66,33 @@ def _resolve_neuron(words: Mapping[str, Any]) -> dict[str, Any]:
     if samples is None:
         expected = predicted if isfinite(predicted) else natural_scale(subject.population, dim, lr, np.array([inf]))
         samples = float(f"{words['budget'] * expected:.3g}")
-    require(
-        1 <= samples <= 1e15,
-        "samples",
-        f"{samples:.4g}",
-        "1 … 10^15 samples a run",
-        "give samples, or a smaller budget",
-    )
-    chosen = {"target": subject.target, "lr": lr, "init": init, "samples": float(int(samples)), "spikes": list(spikes)}
-    kept = {
-        k: words[k] for k in (*TASK_KEYS, "activation", "loss", "view", "dim", "batch", "threshold", "records", "seed")
+    allowed, batch = "1 … 10^15 samples a run, at least one batch", words["batch"]
+    require(max(1, batch) <= samples <= 1e15, "samples", f"{samples:.4g}", allowed, "give samples, or a smaller batch")
+    samples = float(int(samples) // batch * batch)
+    chosen = {"target": subject.target, "lr": lr, "init": init, "samples": samples, "spikes": list(spikes)}
+    keys = (*TASK_KEYS, "activation", "loss", "view", "dim", "batch", "threshold", "records", "seed")
+    config = {
+        "format": FORMAT,
+        **{k: words[k] for k in keys},
+        **_defaults(words, subject.model.learner.activation),
+        **chosen,
     }
-    config = {"format": FORMAT, **kept, **chosen}
     engine_of(config)
     finish = samples if words["records"] else min(2 * predicted, samples)
     return config | {"cost": max(VIEWS[view].cost(dim, finish), 1e-6)}
+
+
+def _defaults(words: Mapping[str, Any], activation: Activation) -> dict[str, Any]:
+    """What the words left open, written out so that it can be read again to the last digit."""
+    chosen: dict[str, Any] = {}
+    if words["activation"] is None:
+        degree = activation.function.degree
+        terms = [] if degree is None else enumerate(activation.coefficients(degree).tolist())
+        text = ",".join(f"{k}={c!r}" for k, c in terms if c)
+        chosen["activation"] = f"hermite:{text}" if text else activation.name
+    if words["task"] == TASKS[0] and words["beta_u"] is None:
+        chosen["beta_u"] = 1.0
+    return chosen
 
 
 def _check_view(name: str, words: Mapping[str, Any], spikes: int) -> None:
@@ -113,7 +127,8 @@ def _resolve_network(words: Mapping[str, Any]) -> dict[str, Any]:
     )}  # fmt: skip
     config = kept | {"target": target, "samples": float(int(words["samples"])), "spikes": list(model.spikes)}
     engine: Any = engine_of(config)
-    config["grain"] = engine.block if view == "chain" else words["batch"]  # it records at multiples of so many samples
+    block = engine.block if view == "chain" else words["batch"]  # it ends and records at multiples of so many samples
+    config |= {"grain": block, "samples": float(-(-int(config["samples"]) // block) * block)}
     return config | {"cost": config["samples"] * NETWORKS[view].cost(words["hidden"], dim)}
 
 

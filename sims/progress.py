@@ -8,7 +8,7 @@ from typing import Any
 from theory.store import FINISHED
 
 MINUTE = 60.0
-BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} runs, {rate_fmt}, {postfix}"
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} runs, {rate_fmt}{postfix}"
 
 
 class Progress:

@@ -46,6 +46,11 @@ class StairArm(Arm):
         return True
 
     @property
+    def has_controls(self) -> bool:
+        """None."""
+        return False
+
+    @property
     def wording(self) -> Wording:
         """The arm for people."""
         above, below, margin = STAIRS[self.target]

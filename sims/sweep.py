@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from solvers.options import Parser, run_command
+from solvers.options import Parser, folder, run_command
 from theory.numerals import whole_number
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def sweep(
 
     source = grid if isinstance(grid, Mapping) else Path(grid)
     with plan(read_grid(source), quiet) as planned:
-        path = store_file(Path(store))
+        engine, path = engine_of(executor, workers), store_file(Path(store))
         command = f"sims.sweep.sweep({planned.grid.name})"
-        with Store.write(path, command, environment()) as opened:
+        with engine, Store.write(path, command, environment()) as opened:
             opened.add_points(planned.points())
-            if drive_points(opened, engine_of(executor, workers), quiet=quiet).interrupted:
+            if drive_points(opened, engine, quiet=quiet).interrupted:
                 raise KeyboardInterrupt
     return SweepResults(path)
 
@@ -113,7 +113,7 @@ def make_parser() -> Parser:
     salvage.add_argument("target", type=Path, metavar="FILE", help="store file to be made")
     for command in commands.choices.values():
         command.add_argument(
-            "--store", type=Path, required=command is not run, metavar="DIR", help="folder of the store"
+            "--store", type=folder, required=command is not run, metavar="DIR", help="folder of the store"
         )
     return parser
 

@@ -20,7 +20,7 @@ from theory.numerals import number, whole_number
 from theory.provenance import Origin, environment
 from theory.store import Point, Store, has_share, holder_of
 
-MOST_SHARDS = 10**5
+MOST_SHARDS, MAX_RUNS = 10**5, 10**7
 
 
 def drive_points(
@@ -65,9 +65,10 @@ def run(words: Namespace) -> int:
         if words.dry_run:
             sys.stdout.write(plan_table(planned, words.workers or len(os.sched_getaffinity(0))))
             return 0
-        with Store.write(store_file(words.store, shard), words.command, environment()) as store:
+        engine = _engine(words)
+        with engine, Store.write(store_file(words.store, shard), words.command, environment()) as store:
             store.add_points(p for p in planned.points() if has_share(p, shard))
-            return _drive(store, words, shard, False)
+            return _drive(store, engine, words, shard, False)
 
 
 def resume(words: Namespace) -> int:
@@ -79,19 +80,19 @@ def resume(words: Namespace) -> int:
         with Store.read(path) as store:
             point = store.point(point_hash)
         return _run_alone(point, replica, path)
-    with Store.write(path, words.command, environment()) as store:
-        return _drive(store, words, shard, words.retry)
+    engine = _engine(words)
+    with engine, Store.write(path, words.command, environment()) as store:
+        return _drive(store, engine, words, shard, words.retry)
 
 
-def _drive(store: Store, words: Namespace, shard: tuple[int, int], again: bool) -> int:
+def _engine(words: Namespace) -> Engine:
+    known = words.scheduler is None or words.engine == "dask"
+    require(known, "--scheduler", words.scheduler, "nothing without --engine dask")
+    return engine_of(words.scheduler or words.engine, words.workers)
+
+
+def _drive(store: Store, engine: Engine, words: Namespace, shard: tuple[int, int], again: bool) -> int:
     """Run, and say what came of it; 1 if anything failed. Raises KeyboardInterrupt."""
-    require(
-        words.scheduler is None or words.engine == "dask",
-        "--scheduler",
-        words.scheduler,
-        "nothing without --engine dask",
-    )
-    engine = engine_of(words.scheduler or words.engine, words.workers)
     outcome = drive_points(store, engine, shard, again, words.quiet)
     bad = outcome.failed + outcome.killed + outcome.diverged
     sys.stdout.write(
@@ -146,6 +147,8 @@ def merge(words: Namespace) -> int:
 
     sources = words.sources or _shards(words.store)
     require(bool(sources), "sources", f"no runs-*-of-*.db in {words.store}", "files of array tasks", "name the files")
+    for source in sources:
+        Store.read(source).close()  # refused before there is anything new
     with Store.write(store_file(words.store), words.command, environment()) as store:
         merged = join(store, sources)
     sys.stdout.write(
@@ -225,10 +228,13 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _replica(text: str) -> tuple[str, int]:
     point, _, replica = text.partition(":")
+    advice = "python -m sims.sweep status lists the hashes"
     try:
-        return point, whole_number(replica)
-    except ValueError:
-        raise InputError("--only", repr(text), "HASH:REPLICA", "python -m sims.sweep status lists the hashes") from None
+        number_of_it = whole_number(replica)
+    except (ValueError, OverflowError):
+        raise InputError("--only", repr(text), "HASH:REPLICA", advice) from None
+    require(0 <= number_of_it < MAX_RUNS, "--only", repr(text), f"HASH:REPLICA with 0 <= REPLICA < {MAX_RUNS}", advice)
+    return point, number_of_it
 
 
 def _condition(text: str) -> tuple[str, Any]:

@@ -31,7 +31,8 @@ from theory.store import Store
 from theory.store_files import damaged
 from theory.store_rows import hash_of, trajectory_crc
 
-READ_CSV: dict[str, Any] = {"dtype": {"point": str, "error": str}, "low_memory": False}
+TEXTS = ("point", "error", "activation", "teacher", "latent", "init", "target", "status")
+READ_CSV: dict[str, Any] = {"dtype": dict.fromkeys(TEXTS, str), "low_memory": False}
 UNITS = {"escape": "samples", "samples_run": "samples", "seconds": "s", "time": "samples", "samples": "samples"}
 RUN = "run"
 

@@ -98,7 +98,7 @@ class Study:
 
     def measure_controls(self, job: Job) -> list[tuple[str, str, EscapeTimes]]:
         """Kind, activation and escape times of a blind neuron and, where the sign of σ matters, a repelled one."""
-        if not (self.controls and self.random):
+        if not self.has_controls:
             return []
         measure = ENGINES[self.engine].measure
         return [
@@ -143,6 +143,11 @@ class Study:
             rf"$|\alpha_{{{self.target}}}| \geq {self.threshold:g}$", setting,
             "first-passage law" if known else "ODE from the typical start",
         )  # fmt: skip
+
+    @property
+    def has_controls(self) -> bool:
+        """Controls were asked for, and runs differ."""
+        return self.controls and self.random
 
     @property
     def fingerprint(self) -> str:

@@ -118,10 +118,17 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"downstairs {__version__}")
 
 
+def folder(text: str) -> Path:
+    """A folder; an empty word, as of an unset variable, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("got ''; allowed: a folder")
+    return Path(text)
+
+
 def add_store_option(parser: argparse._ActionsContainer) -> None:
     """Where finished work is kept."""
     parser.add_argument(
-        "--store", type=Path, metavar="DIR",
+        "--store", type=folder, metavar="DIR",
         help="keep every finished run in the folder DIR, and take from there what it has: a figure is redrawn without "
         "computing anything again",
     )  # fmt: skip

@@ -9,8 +9,8 @@ class InputError(ValueError):
     def __init__(self, argument: str, got: object, allowed: str, advice: str = "") -> None:
         """Compose the line from the argument's name, the value that came, the allowed values and what to do."""
         self.argument, self.parts = argument, (argument, got, allowed, advice)
-        line = f"{argument}: got {got}; allowed: {allowed}"
-        super().__init__(f"{line}; {advice}" if advice else line)
+        line = f"{argument}: got {got}; allowed: {allowed}" + (f"; {advice}" if advice else "")
+        super().__init__(line.replace("\n", "\\n"))
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[Any, ...]]:
         """Errors cross the borders of processes."""

@@ -70,6 +70,14 @@ def test_store_changes_no_number_and_is_asked_first(name, tmp_path, capsys, monk
     assert printed(capsys, name, *store) == plain
 
 
+@pytest.mark.parametrize("name", ["scaling", "scaling network"])
+def test_controls_left_out_are_not_taken_for_controls(name, tmp_path, capsys):
+    store = ("--store", str(tmp_path / "store"))
+    without = printed(capsys, name, *store, "--no-controls")
+    assert printed(capsys, name, *store) == printed(capsys, name) != without
+    assert printed(capsys, name, *store, "--no-controls") == without
+
+
 def test_more_runs_reuse_those_that_are_there(tmp_path, capsys, monkeypatch):
     store = ("--store", str(tmp_path / "store"))
     printed(capsys, "compare", *store)

@@ -53,6 +53,20 @@ def test_rates_and_budgets_of_the_theory_are_rounded_alike_everywhere():
     assert point.values["samples"] == float(f"{point.values['samples']:.3g}")
 
 
+def test_what_the_words_left_open_is_written_out_to_the_last_digit():
+    (open_, said) = points(), points()
+    assert (open_[0].values["activation"], open_[0].values["beta_u"]) == ("relu", 1.0)
+    tables = {"model": {"task": "spiked-cumulant", "p": 3}, "run": {"dim": 50, "runs": 1}}
+    (point,) = read_grid(tables).points()
+    assert point.values["activation"] == f"hermite:2={0.5**0.5!r},3=1.0"
+    (said,) = read_grid({**tables, "model": {**tables["model"], "activation": point.values["activation"]}}).points()
+    assert said.hash == point.hash
+
+
+def test_budgets_are_whole_batches():
+    assert points(batch=7, samples=1000)[0].values["samples"] == 994
+
+
 def test_kappa_is_a_multiple_of_the_critical_rate():
     one, two = (p.values["lr"] for p in points(kappa=[0.5, 1.0]))
     assert two == pytest.approx(2 * one, rel=1e-5)
@@ -88,6 +102,12 @@ BAD = {
     "too correlated at one point": (
         "[model]\ncorr = [0.5, 0.99]\np = [3, 4]\n[run]\ndim = 50\nruns = 1", "line 2, corr: got 0.99.*at p = 3",
     ),
+    "negative d": ("[run]\ndim = -3\nruns = 1", "line 2, dim: got -3"),
+    "no d at all": ("[run]\ndim = 0\nruns = 1", "line 2, dim: got 0"),
+    "endless d": ("[run]\ndim = 1e300\nruns = 1", "line 2, dim: got 1"),
+    "number too long to read": (f"[run]\ndim = {'9' * 5000}\nruns = 1", "allowed: a TOML file"),
+    "less than a batch": ("[run]\ndim = 50\nruns = 1\nbatch = 10\nsamples = 5", "line 5, samples: got 5"),
+    "newline in a word": ('[run]\ndim = 50\nruns = 1\ntarget = "u\\nv"', "line 4, target: "),
     "small d": ("[run]\nview = 'highd'\ndim = 5\nruns = 1", "line 3, dim: got 5"),
     "threshold": ("[run]\ndim = 50\nruns = 1\nthreshold = 1.5", "line 4, threshold: got 1.5"),
     "view without the model": ("[run]\nview = 'first-passage'\ndim = 50\nruns = 1", "line 2, view: .*several spikes"),

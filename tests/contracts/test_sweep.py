@@ -48,6 +48,7 @@ NETWORK = {
 VIEWS = {
     **{view: {**NEURON, "run": {**NEURON["run"], "view": view}} for view in ("ode", "sde", "chain", "highd")},
     "chain recorded": {**NEURON, "run": {**NEURON["run"], "records": 12}},
+    "chain recorded in batches": {**NEURON, "run": {**NEURON["run"], "records": 12, "batch": 7, "samples": 4003}},
     "chain from a start": {**NEURON, "run": {**NEURON["run"], "init": "u=0.2,v=0.1", "batch": 5}},
     "first-passage": {**ALONE, "run": {**ALONE["run"], "view": "first-passage"}},
     "network chain": {**NETWORK, "run": {**NETWORK["run"], "records": 6}},
@@ -123,6 +124,22 @@ def test_network_runs_are_those_of_the_engine():
     rows = rows_of(point, range(4))
     times = [[np.inf if t is None else t for t in json.loads(rows[i].result)] for i in range(4)]
     np.testing.assert_array_equal(times, found.escapes.times)
+
+
+def test_no_escape_lies_beyond_the_budget():
+    """Networks look at escapes after blocks of samples, and the budget is a whole number of them."""
+    tables = {"network": {"hidden": 4}, "run": {"dim": 60, "lr": 0.5, "samples": 25, "threshold": 0.35, "runs": 200}}
+    point = point_of(tables)
+    times = [t for row in rows_of(point, range(200)).values() for t in json.loads(row.result) if t is not None]
+    assert 0 < max(times) <= point.values["samples"]
+
+
+def test_what_is_recorded_in_batches_is_read(tmp_path):
+    results = sweep(VIEWS["chain recorded in batches"], tmp_path / "store", workers=1)
+    (point,) = results.points()
+    path = results.trajectory(point.hash)
+    assert path.overlaps.shape == (20, len(path.times), 2)
+    assert np.isfinite(path.overlaps).all()
 
 
 def test_records_are_overlaps_at_the_recorded_times():
@@ -285,6 +302,10 @@ def test_bad_words_are_one_line_and_exit_code_2(grid, finished, tmp_path, capsys
         ("run", str(grid), *store, "--only", "xyz"): "--only: got 'xyz'",
         ("run", str(grid), *store, "--only", "0123456789abcde:1"): "a point of this grid",
         ("resume", *store, "--only", "xyz:1"): "point: got 'xyz'",
+        ("resume", *store, "--only", "0123456789abcde:-1"): "REPLICA with 0 <= REPLICA",
+        ("run", str(grid), "--store", str(tmp_path / "s"), "--workers", "0"): "workers: got 0",
+        ("merge", str(grid), "--store", str(tmp_path / "s")): "grid.toml",
+        ("status", "--store", ""): "a folder",
         ("resume", "--store", str(tmp_path / "none")): "--store: got",
         ("resume", "--store", str(tmp_path)): "a store that is there",
         ("status", "--store", str(tmp_path)): "runs.db",
