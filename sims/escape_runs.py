@@ -14,6 +14,7 @@ from theory.archive import completed
 from theory.results import EscapeTimes
 from theory.store import FINISHED, Run, Store
 from theory.store import Point as Kept
+from theory.store_payload import plain_times, times_array
 
 PROGRAM = "sims.scaling"
 CHUNK_SECONDS, LEAST = 10.0, 32  # of runs that a kill may lose; two threads of sixteen lanes
@@ -93,7 +94,7 @@ def _row(point: str, replica: int, k: int, target: str, found: Measured) -> Run:
     kinds = [
         {
             "kind": kind, "activation": activation, "spikes": list(e.spikes), "threshold": e.threshold, "budget": e.budget,
-            "times": [t if isfinite(t) else None for t in e.times[k].tolist()],
+            "times": plain_times(e.times[k].tolist()),
         }
         for kind, activation, e in found
     ]  # fmt: skip
@@ -106,7 +107,7 @@ def _measured(rows: list[list[dict]]) -> Measured:
     """The runs of every kind of learner, put together again."""
     return [
         (first["kind"], first["activation"], EscapeTimes(
-            tuple(first["spikes"]), np.array([[np.inf if t is None else t for t in row[k]["times"]] for row in rows]),
+            tuple(first["spikes"]), times_array([row[k]["times"] for row in rows]),
             first["threshold"], first["budget"],
         ))
         for k, first in enumerate(rows[0])

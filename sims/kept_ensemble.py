@@ -4,7 +4,6 @@ import json
 import os
 from math import isfinite
 from typing import Any
-from zlib import compress, decompress
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from sims.sgd import OnlineSGD
 from theory.archive import completed, fingerprint
 from theory.results import Ensemble, EscapeTimes, Trajectory, time_grid
 from theory.store import FINISHED, Point, Run, Store
+from theory.store_payload import pack_overlaps, plain_times, read_times, unpack_overlaps
 
 PROGRAM = "sims.compare"
 PARTS = 10  # of the replicas, one of which a kill may lose
@@ -42,11 +42,10 @@ def kept_ensemble(
     )
     if not rows:
         raise KeyboardInterrupt
-    paths = [np.frombuffer(decompress(row.trajectory or b""), "<f4").reshape(-1, len(spikes)) for row in rows]
-    times = [[np.inf if t is None else t for t in json.loads(row.result)] for row in rows]
+    paths = [unpack_overlaps(row.trajectory or b"", len(spikes)) for row in rows]
     return Ensemble(
         Trajectory(spikes, time_grid(samples).astype(float), np.stack(paths).astype(float)),
-        EscapeTimes(spikes, np.array(times), threshold, samples),
+        EscapeTimes(spikes, read_times([row.result for row in rows]), threshold, samples),
         tuple(row.replica for row in rows),
         interrupted,
         sum(row.seconds for row in rows),
@@ -56,7 +55,6 @@ def kept_ensemble(
 
 def _row(point: str, k: int, found: Ensemble) -> Run:
     n, times = len(found.replicas), found.escapes.times[k].tolist()
-    result = json.dumps([t if isfinite(t) else None for t in times])
-    path = compress(found.trajectory.overlaps[k].astype("<f4").tobytes())
+    result, path = json.dumps(plain_times(times)), pack_overlaps(found.trajectory.overlaps[k])
     censored = not all(map(isfinite, times))
     return Run(point, found.replicas[k], FINISHED, result, censored, found.samples / n, found.seconds / n, None, path)

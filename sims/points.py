@@ -11,7 +11,6 @@ from functools import lru_cache
 from math import inf, isfinite
 from time import perf_counter
 from typing import Any
-from zlib import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +31,7 @@ from theory.networks import NetworkModel, Rates, TwoLayer
 from theory.provenance import canonical, digest, environment, seed_of
 from theory.results import Ensemble, time_grid
 from theory.store import DIVERGED, FAILED, FINISHED, Point, Run
+from theory.store_payload import pack_overlaps, plain_times
 
 PROGRAM = "sims.sweep"
 FORMAT = 1  # of configurations: a change of what one means makes other hashes
@@ -192,8 +192,7 @@ def _rows(
     rows = []
     for replica, times, path in zip(replicas, found.escapes.times.tolist(), paths, strict=True):
         status = DIVERGED if replica in diverged else FINISHED
-        result = json.dumps([t if isfinite(t) else None for t in times])
-        record = None if path is None else compress(path.astype("<f4").tobytes())
+        result, record = json.dumps(plain_times(times)), None if path is None else pack_overlaps(path)
         end = budget if config["records"] else min(times[target], budget)
         rows.append(Run(
             point, replica, status, result, not isfinite(times[target]), end, seconds / n, diverged.get(replica), record

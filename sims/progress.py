@@ -61,3 +61,11 @@ def duration(seconds: float) -> str:
     days, clock = divmod(whole, 86400)
     text = f"{clock // 3600}:{clock // 60 % 60:02d}:{clock % 60:02d}"
     return f"{days} d {text}" if days else text
+
+
+def rough(seconds: float) -> str:
+    """Three digits, in the unit that a reader plans by."""
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sims.grid import Grid
+from sims.progress import rough
 from theory.store import Point
 
 IN_MEMORY = 2**22  # bytes of points, beyond which they wait in a file
@@ -59,17 +60,9 @@ def plan_table(plan: Plan, workers: int) -> str:
     lines = [
         f"grid       {plan.grid.name}: " + (" × ".join(f"{n} {key}" for key, n in axes.items()) or "one point"),
         f"units      {plan.n_points} points, {plan.n_runs} runs",
-        f"cost       {_duration(plan.seconds)} of one core by the theory (escape time × cost of a sample), "
-        f"{_duration(plan.seconds / workers)} on {workers} of them",
-        f"dearest    {_duration(plan.dearest.cost)} a run{f' at {where}' if where else ''}, point {plan.dearest.hash}",
+        f"cost       {rough(plan.seconds)} of one core by the theory (escape time × cost of a sample), "
+        f"{rough(plan.seconds / workers)} on {workers} of them",
+        f"dearest    {rough(plan.dearest.cost)} a run{f' at {where}' if where else ''}, point {plan.dearest.hash}",
         "nothing was run or written",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _duration(seconds: float) -> str:
-    """Two digits, in the unit that a reader plans by."""
-    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.2g} {unit}"
-    return f"{seconds * 1e3:.2g} ms" if seconds < 1 else f"{seconds:.2g} s"

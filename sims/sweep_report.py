@@ -9,13 +9,15 @@ from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any
 
+from sims.progress import rough
 from sims.scaling_report import columns, finite, json_text
 from sims.sweep_results import SweepResults, axes_of
-from sims.sweep_table import MINE, PROGRAM, plain, read_times, snapshot
+from sims.sweep_table import MINE, PROGRAM, plain, snapshot
 from theory.archive import shard_of
 from theory.results import EscapeTimes, wilson_interval
 from theory.store import Store
 from theory.store_files import holder_of
+from theory.store_payload import read_times
 from theory.store_rows import DIVERGED, FAILED, FINISHED, KILLED, Point, hash_of, number_of
 
 SHOWN, SORTED, MEASURED, ERRORS, WIDTH = 30, 2000, 4096, 10, 160
@@ -162,8 +164,8 @@ def status_table(results: SweepResults, checksum: bool = False) -> str:
         f"writer     {s.holder or 'nobody now'}",
         f"runs       {s.there} of {s.wanted} of {s.points} points: {kinds}",
         f"censored   {s.censored}/{s.statuses[FINISHED]} finished runs, 95 % {low:.4f} – {high:.4f}",
-        f"computing  {_duration(s.seconds)}, {s.samples:.4g} samples{rate}",
-        f"left       {s.left} runs, about {_duration(s.expected)} of computing, to be divided by the workers",
+        f"computing  {rough(s.seconds)}, {s.samples:.4g} samples{rate}",
+        f"left       {s.left} runs, about {rough(s.expected)} of computing, to be divided by the workers",
         *([f"checksum   {s.checksum}"] if s.checksum else []),
     ]
     if s.shown:
@@ -197,13 +199,6 @@ def _rows(s: Status) -> list[tuple[str, ...]]:
 
 def _seen(time: float, budget: float) -> str:
     return f"> {budget:.4g}" if time == inf else f"{time:.4g}" if isfinite(time) else "-"
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def _again(path: Path, example: str) -> str:

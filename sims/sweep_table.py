@@ -22,6 +22,7 @@ from theory.errors import InputError
 from theory.results import Array, time_grid
 from theory.store import Store
 from theory.store_files import damaged, in_words
+from theory.store_payload import read_times, unpack_overlaps
 from theory.store_rows import FINISHED, hash_of, intact
 
 PROGRAM = "sims.sweep"  # other programs keep their runs in the same file, in ways of their own
@@ -183,13 +184,6 @@ def _escapes(
     return times
 
 
-def read_times(results: list[str]) -> Array:
-    """Escape times (n_runs, r) of finished runs from their JSON, null being inf: they did not escape."""
-    times = np.array(json.loads(f"[{','.join(results)}]"), dtype=float)
-    times[np.isnan(times)] = np.inf
-    return times
-
-
 def times_of(config: dict[str, Any]) -> NDArray[np.int64]:
     """Samples (n_times,) at which a point's overlaps are recorded; by networks at multiples of their grain."""
     samples = int(config["samples"])
@@ -205,6 +199,6 @@ def overlaps_of(path: Path, record: bytes, config: dict[str, Any]) -> NDArray[np
     """Overlaps (n_times, r) of one run as stored. Raises InputError where they are damaged."""
     shape = len(times_of(config)), len(config["spikes"])
     try:
-        return np.frombuffer(zlib.decompress(record), dtype="<f4").reshape(shape)
+        return unpack_overlaps(record, shape[1]).reshape(shape)
     except (zlib.error, ValueError) as error:
         raise damaged(path, error) from error

@@ -21,6 +21,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import entr, gammaln, logsumexp
 
 from theory.errors import require
+from theory.hermite import hermite_values
 from theory.latents import Latent
 from theory.results import Array
 
@@ -137,14 +138,9 @@ class Detection:
         """Coefficients (s_v^k E[He_k(ν)])²/k! of f, k = 0 … degree."""
         require(0 <= degree <= MOST_DEGREE, "degree", degree, f"0 … {MOST_DEGREE}")
         nodes, weights = np.array(self.latent.nodes), np.array(self.latent.weights)
-        # h_k = He_k/√k!: h_{k+1} = (x h_k - √k h_{k-1})/√(k+1).
-        before, now, squares = np.zeros_like(nodes), np.ones_like(nodes), []
-        for k in range(degree + 1):
-            squares.append(float(weights @ now) ** 2 * self.signal**k)
-            before, now = now, (nodes * now - np.sqrt(k) * before) / np.sqrt(k + 1)
-        # Moments below the order vanish by construction, up to rounding.
-        squares[1 : self.latent.order] = [0.0] * len(squares[1 : self.latent.order])
-        return np.array(squares)
+        squares = (hermite_values(degree, nodes) @ weights) ** 2 * self.signal ** np.arange(degree + 1)
+        squares[1 : self.latent.order] = 0.0  # by construction, up to rounding
+        return np.asarray(squares)
 
     def log_norm(self, samples: float, dim: int) -> float:
         """log ‖L_n‖² for n samples in dimension d, exact at any of them."""
