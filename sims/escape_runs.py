@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sims.escape_study import Control, EscapeStudy, Job, Point, Scaling
-from sims.scaling_laws import fit_scaling
+from theory.scaling_laws import fit_scaling
 from theory.archive import completed
 from theory.results import EscapeTimes
 from theory.store import FINISHED, Run, Store

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sims.scaling_laws import ScalingFit, ratio_of_medians
+from theory.scaling_laws import ScalingFit, ratio_of_medians
 from theory.errors import require
 from theory.network_results import NetworkEnsemble
 from theory.results import Array, Ensemble, EscapeTimes, wilson_interval

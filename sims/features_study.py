@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sims.feature_ridge import MOST_WIDTH, RandomFeatures, Scores
 from sims.network_sgd import NetworkSGD
-from sims.scaling_laws import ScalingFit, fit_scaling
+from theory.scaling_laws import ScalingFit, fit_scaling
 from solvers.gram_chain import GramChain
 from theory.activations import relu
 from theory.errors import require

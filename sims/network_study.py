@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sims.scaling_laws import ratio_of_medians
+from theory.scaling_laws import ratio_of_medians
 from solvers.network_ode import NetworkODE
 from theory.errors import InputError, require
 from theory.learners import CorrelationLoss

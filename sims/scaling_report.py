@@ -5,7 +5,7 @@ from math import inf, isfinite
 from typing import Any
 
 from sims.escape_study import Control, MedianRatio, Point, Scaling, false_alarms, median_ratios
-from sims.scaling_laws import LawFit
+from theory.scaling_laws import LawFit
 from theory.results import wilson_interval
 
 DECISIVE = 6.0  # in AIC: the worse law is exp(3) = 20 times less likely

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sims.scaling_laws import ScalingFit
+from theory.scaling_laws import ScalingFit
 from sims.smoothing_study import TARGET, Curve, Point, SmoothingStudy
 from solvers.plots import COLOURS, FURTHER, GREY
 

@@ -11,7 +11,7 @@ from math import inf, isfinite, sqrt
 
 import numpy as np
 
-from sims.scaling_laws import ScalingFit, fit_scaling
+from theory.scaling_laws import ScalingFit, fit_scaling
 from solvers.chain import LANES, OverlapChain
 from theory.activations import Activation, hermite_mixture, relu
 from theory.errors import require

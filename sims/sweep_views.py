@@ -18,9 +18,10 @@ from solvers.chain import START, OverlapChain
 from solvers.fokker_planck import FirstPassage
 from solvers.ode import run_converged
 from solvers.random_start import field_of, step_of
-from solvers.sde import OverlapSDE, random_overlaps
+from solvers.sde import OverlapSDE
 from theory.network_results import NetworkEnsemble
 from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed, stream
+from theory.spaces import Ball
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -71,7 +72,7 @@ class _Flow:
         escapes, overlaps = [], []
         for i in runs:
             rng = np.random.default_rng(stream(replica_seed(seed, i), START))
-            start = random_overlaps(rng, self.dim, len(spikes)) if self.start is None else self.start
+            start = Ball(len(spikes)).random(rng, self.dim) if self.start is None else self.start
             flow = run_converged(population, self.dim, self.lr, start, threshold, bool(stop_spikes))[1]
             escapes.append(np.where(flow.escape_samples <= samples, flow.escape_samples, np.inf))
             overlaps.append(flow.overlaps_at(times.astype(float)))

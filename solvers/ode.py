@@ -9,7 +9,7 @@ accurate along the flow, the same drift comes from quadrature over the latents, 
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,30 @@ from scipy.optimize import brentq
 from solvers.fields import Field, SeriesField, accurate_field
 from theory.errors import require
 from theory.exponents import VISIBLE
-from theory.population import Model, Population
+from theory.population import Population
 from theory.results import EscapeTimes, Trajectory
+from theory.spaces import Space
 
 Array = NDArray[np.float64]
 RTOL, ATOL = 1e-8, 1e-12
 SERIES_TOLERANCE = 1e-3
 MAX_PARTS = 200
+LEFT = 1.02  # the size of overlaps that only an inaccurate drift reaches
 GROWTH = 4.0  # a part ends where |α| has grown by this factor: a blow-up at t = 10^40 needs a clock that starts again
+
+
+class Subject(Protocol):
+    """What flows: a ``Model``, or a ``SpikedTensor``."""
+
+    @property
+    def spikes(self) -> tuple[str, ...]:
+        """Names of the overlaps."""
+        ...
+
+    @property
+    def space(self) -> Space:
+        """Where they live."""
+        ...
 
 
 class NotConvergedError(ArithmeticError):
@@ -97,13 +113,13 @@ class FlowRun:
 
 @dataclass(frozen=True)
 class PopulationODE:
-    """The population flow of a model for one dimension and learning rate δ (step δ/d).
+    """The population flow of a model, or of anything with overlaps and their space, for one dimension and learning rate δ (step δ/d).
 
     ``field`` is the source of the drift; see ``run_converged``. Raises InputError for d < 10 or a learning rate that is
     not positive and finite.
     """
 
-    model: Model
+    model: Subject
     field: Field
     dim: float
     lr: float
@@ -130,8 +146,9 @@ class PopulationODE:
         outside the ball, NotConvergedError if the flow leaves it, which only a truncated series can do.
         """
         start = np.asarray(start, dtype=float)
-        ok = start.shape == (len(self.model.spikes),) and np.all(np.isfinite(start)) and start @ start <= 1
-        require(bool(ok), "init", start.tolist(), f"{len(self.model.spikes)} finite overlaps with sum of squares <= 1")
+        n, space = len(self.model.spikes), self.model.space
+        ok = start.shape == (n,) and np.all(np.isfinite(start)) and space.size(start) <= 1 + 1e-12
+        require(bool(ok), "init", start.tolist(), f"{n} finite overlaps of unit vectors")
         escapes = np.where(np.abs(start) >= threshold, 0.0, np.inf)
         end, segments, settled = start, [], True
 
@@ -177,6 +194,7 @@ class PopulationODE:
         A part ends where |α| has grown by ``GROWTH`` (the drift sets the next horizon), or after a horizon that doubles.
         """
         horizon = 0.0
+        outside = _terminal(lambda _, a: LEFT - self.model.space.size(a))
         for _ in range(MAX_PARTS):
             rate = float(np.linalg.norm(mask * self.rate(alpha)))
             if not horizon and rate < self.field.resolution:
@@ -185,7 +203,7 @@ class PopulationODE:
             horizon = horizon or 10 * max(size, 1e-300) / rate
             growing = _reaches(min(GROWTH * size, 2.0))
             part = _integrate(
-                lambda _, a: mask * self.rate(a), (0.0, horizon), alpha, [*events, growing, _outside], rtol
+                lambda _, a: mask * self.rate(a), (0.0, horizon), alpha, [*events, growing, outside], rtol
             )
             if part.status < 0 or part.t_events[-1].size:
                 raise NotConvergedError("the series is not converged along the flow: the overlaps left the unit ball")
@@ -252,9 +270,6 @@ def _reaches(size: float) -> Callable[[float, Array], float]:
 
 def _passes(k: int, threshold: float) -> Callable[[float, Array], float]:
     return _terminal(lambda _, alpha: abs(float(alpha[k])) - threshold)
-
-
-_outside = _reaches(1.02)
 
 
 def best_signs(population: Population, size: float) -> Array:

@@ -14,7 +14,6 @@ from functools import cached_property
 from time import perf_counter
 
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from solvers._sde_kernels import run_sde
@@ -22,15 +21,10 @@ from theory.errors import require
 from theory.lower import PolynomialMap
 from theory.replicas import replica_numbers
 from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed
+from theory.spaces import Ball
 
 Array = NDArray[np.float64]
 SHELLS = 32
-
-
-def random_overlaps(rng: Generator, dim: float, n_spikes: int) -> Array:
-    """Overlaps (r,) of a uniform random point of the sphere S^(d-1): z/√(|z|² + χ²_{d-r})."""
-    z = rng.standard_normal(n_spikes)
-    return np.asarray(z / np.sqrt(z @ z + rng.chisquare(dim - n_spikes)))
 
 
 @dataclass(frozen=True)
@@ -115,7 +109,7 @@ class OverlapSDE:
         def work(first: int) -> None:
             for i in range(first, n, workers):
                 rng = np.random.default_rng(replica_seed(seed, int(replicas[i])))
-                alpha = random_overlaps(rng, self.dim, r) if self.start is None else np.array(self.start, dtype=float)
+                alpha = Ball(r).random(rng, self.dim) if self.start is None else np.array(self.start, dtype=float)
                 run_sde(
                     rng, exponents, coefficients, stiffness, self.lr, np.sqrt(unit), self.dim**-0.5, self.tolerance,
                     alpha, samples * unit, threshold, stop_mask, record, overlaps[i], escapes[i],

@@ -19,6 +19,7 @@ from theory.hermite import MultiIndex, multi_factorial, multi_indices, sqrt_fact
 from theory.laws import Task
 from theory.learners import Neuron, SmoothedNeuron
 from theory.lower import PolynomialMap
+from theory.spaces import Ball
 
 DELTA, DIM = sp.symbols("delta d", positive=True)
 MAX_ORDER = 60
@@ -35,6 +36,11 @@ class Model:
     def spikes(self) -> tuple[str, ...]:
         """Names of the spikes, in the order of the overlaps."""
         return self.task.spikes
+
+    @property
+    def space(self) -> Ball:
+        """Where the overlaps live."""
+        return Ball(len(self.spikes))
 
     def describe(self) -> str:
         """The model in one line."""

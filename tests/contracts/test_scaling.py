@@ -15,7 +15,7 @@ from sims import network_scaling, threshold_scaling
 from sims.escape_runs import run_study
 from sims.scaling import main
 from sims.scaling_engines import ENGINES, Subject, negated
-from sims.scaling_laws import fit_scaling, ratio_of_medians, resampled_medians
+from theory.scaling_laws import fit_scaling, ratio_of_medians, resampled_medians
 from sims.threshold_scaling import Study, rates
 from tests.conftest import FALSE_ALARM, SEED, Z_ALARM, model_of
 from theory.activations import hermite_mixture, relu

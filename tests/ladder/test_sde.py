@@ -10,12 +10,13 @@ from scipy import stats
 
 from solvers.fields import SeriesField, fitted_step
 from solvers.ode import PopulationODE
-from solvers.sde import OverlapSDE, random_overlaps
+from solvers.sde import OverlapSDE
 from tests.conftest import ACTIVATIONS, FALSE_ALARM, LOSSES, SEED, TASKS, Z_ALARM, model_of
 from theory.errors import InputError
 from theory.lower import PolynomialMap
 from theory.population import Population
 from theory.quadrature import LatentQuadrature
+from theory.spaces import Ball
 from theory.tasks import MixedCumulant
 
 
@@ -64,7 +65,7 @@ def test_brownian_motion_vs_images():
 
 def test_start_law_vs_sphere(rng):
     """Overlaps of a uniform w in d = 12 with two axes: (1 + α_a)/2 ~ Beta((d-1)/2, (d-1)/2); E[α_1² α_2²] = 1/(d (d+2))."""
-    overlaps = np.array([random_overlaps(rng, 12, 2) for _ in range(20_000)])
+    overlaps = np.array([Ball(2).random(rng, 12) for _ in range(20_000)])
     for a in range(2):
         assert stats.kstest((1 + overlaps[:, a]) / 2, stats.beta(5.5, 5.5).cdf).pvalue > FALSE_ALARM
     product = np.prod(overlaps**2, axis=1)
