@@ -2,8 +2,8 @@
 
 import sys
 from argparse import ArgumentTypeError, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
-from typing import TYPE_CHECKING
 
+from sims.scaling_build import NETWORK, NEURON, TENSOR, network_arms, neuron_study, tensor_arms
 from solvers.options import (
     Parser,
     add_model_options,
@@ -11,15 +11,9 @@ from solvers.options import (
     add_store_option,
     check_plot_path,
     origin_of,
-    require_defaults,
     run_command,
 )
 from theory.numerals import number, whole_number
-
-if TYPE_CHECKING:
-    from sims.network_scaling import Arm
-    from sims.threshold_scaling import Study
-    from theory.population import Model
 
 PROGRAM = "sims.scaling"
 EXAMPLES = """examples:
@@ -28,17 +22,10 @@ EXAMPLES = """examples:
   python -m sims.scaling --task spiked-cumulant --p 3 --dims 300,600 --batch 1,10,100,1000 --json
   python -m sims.scaling --hidden 32 --beta-m 1 --beta-u 5 --corr 0.7978 --dims 64,96,128,512 --samples 3e7 --hours 3
   python -m sims.scaling --hidden 32 --beta-m 1 --beta-u 5 --corr 0.7978 --dims 64,256,1024 --target cumulant
+  python -m sims.scaling --snr 2,1 --p 3 --dims 100,1000,10000 --lr 0.2,0.3,0.5 --plot tensor.png
 with --hidden a two-layer network is timed until its best neuron recovers the target: at corr 0 and, beside it, at --corr
 times are in samples; the step is lr/d, summed over a mini-batch; Ctrl-C gives the finished points;
 --store DIR keeps every run and takes from there what it has"""
-NEURON = {
-    "dims": "30,100,300,1000", "threshold": 0.3, "lr_scaling": "critical", "lr": "auto", "runs": 64, "budget": 20.0,
-    "loss": "correlation",
-}  # fmt: skip
-NETWORK = {
-    "dims": "64,128,256,512", "threshold": 0.5, "lr_scaling": "constant", "lr": "0.5", "lr_second": 0.05, "lr_bias": 0.0,
-    "lr_output": 0.15, "runs": 16, "samples": 1e7, "loss": "squared", "activation": "relu", "bias_scale": 0.0,
-}  # fmt: skip
 
 
 def make_parser() -> Parser:
@@ -53,19 +40,22 @@ def make_parser() -> Parser:
     parser.set_defaults(loss=None)
     study = parser.add_argument_group("study")
     study.add_argument(
-        "--dims", metavar="D,D,…", help=f"dimensions d (default: {NEURON['dims']}; with --hidden {NETWORK['dims']})"
-    )
+        "--dims", metavar="D,D,…",
+        help=f"dimensions d (default: {NEURON['dims']}; with --hidden {NETWORK['dims']}, with --snr {TENSOR['dims']})",
+    )  # fmt: skip
     study.add_argument(
         "--engine", choices=("chain", "sde", "highd", "ode"), default="chain",
-        help="exact overlap chain, diffusion, SGD in R^d, or the ODE from the typical start; with --hidden chain or highd "
-        "(default: %(default)s)",
+        help="exact overlap chain, diffusion, SGD in R^d, or the ODE from the typical start; with --hidden and --snr chain "
+        "or highd (default: %(default)s)",
     )  # fmt: skip
     study.add_argument(
         "--target", metavar="SPIKE",
         help="spike to reach (default: v, else the last that the flow recovers); with --hidden also a stair of the test "
-        "error, as in sims.network: mean, covariance or cumulant",
+        "error, as in sims.network: mean, covariance or cumulant; with --snr 1, 2, …, first, or last and the first beside it",
     )  # fmt: skip
-    study.add_argument("--threshold", type=float, help="overlap of weak recovery (default: 0.3; with --hidden 0.5)")
+    study.add_argument(
+        "--threshold", type=float, help="overlap of weak recovery (default: 0.3; with --hidden and --snr 0.5)"
+    )
     study.add_argument(
         "--lr-scaling", choices=("critical", "constant", "log"),
         help="δ = κ δ_crit(d), ∝ d^(-(k-2)/2) for order k >= 2; or constant, or ∝ 1/log d "
@@ -77,7 +67,7 @@ def make_parser() -> Parser:
     study.add_argument(
         "--lr",
         help="δ at the first d for constant and log (default: ½ δ_crit there, or less where that reaches more; with "
-        "--hidden 0.5, of the first layer)",
+        "--hidden 0.5, of the first layer; with --snr the values of δ_0: 0.2,0.3,0.5, for p = 2 0.05)",
     )
     study.add_argument(
         "--batch", type=_whole_numbers, default=(1,), metavar="B,B,…", help="mini-batch sizes; the first is fitted"
@@ -86,7 +76,8 @@ def make_parser() -> Parser:
     study.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
     study.add_argument(
         "--budget", type=float, metavar="FACTOR",
-        help="samples a run, as a factor of the predicted median (default: 20); with --hidden see --samples",
+        help="samples a run, as a factor of the predicted median (default: 20); with --hidden see --samples; with --snr of "
+        "what nearly all runs need (default: 1)",
     )  # fmt: skip
     study.add_argument(
         "--controls", action=BooleanOptionalAction, default=True,
@@ -105,6 +96,12 @@ def make_parser() -> Parser:
     study.add_argument("--quiet", action="store_true", help="no progress on stderr")
     add_store_option(study)
     _add_network_options(parser)
+    tensor = parser.add_argument_group(
+        "tensor PCA", "N in the place of d, δ = δ_0 N^((3-p)/2) with several δ_0 in --lr"
+    )
+    tensor.add_argument(
+        "--snr", metavar="L,L,…", help="time spikes of strength λ_1 >= … >= λ_r in a tensor of order --p"
+    )
     add_output_options(parser)
     return parser
 
@@ -133,13 +130,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _answer(words: Namespace) -> int:
     check_plot_path(words.plot)
+    if words.snr is not None:
+        return _answer_tensor(words)
     if words.hidden is not None:
         return _answer_network(words)
     from sims.escape_runs import run_study
     from sims.scaling_report import scaling_json, scaling_table
     from theory.archive import archive
 
-    study = _study(words)
+    study = neuron_study(words)
     study.check_cost(words.hours)
     with archive(words.store, words.command) as store:
         result = run_study(study, words.quiet, store)
@@ -157,7 +156,7 @@ def _answer_network(words: Namespace) -> int:
     from sims.scaling_report import arms_json, arms_table
     from theory.archive import archive
 
-    arms = _arms(words)
+    arms = network_arms(words)
     check_cost(arms, words.hours)
     with archive(words.store, words.command) as store:
         results = run_arms(arms, words.quiet, store)
@@ -170,71 +169,22 @@ def _answer_network(words: Namespace) -> int:
     return 0
 
 
-def _complete(words: Namespace, defaults: dict[str, object]) -> Namespace:
-    """The words with ``defaults`` where the user said nothing."""
-    return Namespace(**{**vars(words), **{name: v for name, v in defaults.items() if getattr(words, name) is None}})
+def _answer_tensor(words: Namespace) -> int:
+    from sims.scaling_report import arms_json, arms_table
+    from sims.tensor_scaling import check_cost, run_arms
+    from theory.archive import archive
 
+    arms = tensor_arms(words)
+    check_cost(arms, words.hours)
+    with archive(words.store, words.command) as store:
+        results = run_arms(arms, words.quiet, store)
+    sys.stdout.write(arms_json(results, ratios=False) if words.json else arms_table(results, ratios=False))
+    if words.plot:
+        from sims.scaling_plots import plot_tensor
+        from solvers.plots import save
 
-def _study(words: Namespace) -> "Study":
-    from sims.scaling_engines import Subject
-    from sims.threshold_scaling import Study, rates
-    from solvers.build import build_model, dims_from_words, lr_from_text
-
-    require_defaults(
-        words, "a single neuron", lr_second=None, lr_bias=None, lr_output=None, samples=None, bias_scale=None
-    )
-    words = _complete(words, NEURON)
-    model, dims = build_model(words), tuple(sorted(dims_from_words([words.dims])))
-    subject = Subject(model, words.target or _last_recovered(model, max(dims), words.threshold), words.threshold)
-    lrs = rates(subject, dims, words.lr_scaling, lr_from_text(words.lr), words.kappa)
-    return Study(
-        subject, words.engine, dims, tuple(lrs), words.batch, words.runs, words.seed, words.budget,
-        words.keep_small, words.controls, words.correction,
-    )  # fmt: skip
-
-
-def _arms(words: Namespace) -> "dict[str, Arm]":
-    """The network on independent latents and, beside it, on those that --corr or --coupling ask for."""
-    from sims.network_scaling import Arm
-    from sims.stair_scaling import StairArm
-    from solvers.build import LOSSES, build_task, dims_from_words, lr_from_text
-    from theory.activations import activation_from_text
-    from theory.errors import InputError, require
-    from theory.network_error import STAIRS
-    from theory.networks import NetworkModel, Rates, TwoLayer
-
-    require_defaults(words, "--hidden", kappa=None, budget=None, correction=False)
-    words = _complete(words, NETWORK)
-    require(words.lr_scaling == "constant", "--lr-scaling", words.lr_scaling, "constant with --hidden", "leave it out")
-    first, dims = lr_from_text(words.lr), tuple(sorted(dims_from_words([words.dims])))
-    if first is None:
-        raise InputError("lr", "auto", "a number with --hidden", "0.5 is the default")
-    rates = Rates(first, words.lr_second, words.lr_bias, words.lr_output)
-    activation, loss = activation_from_text(words.activation), LOSSES[words.loss]
-    learner = TwoLayer(activation, loss, words.hidden, bias_scale=words.bias_scale)
-
-    def arm(stream: int, **latents: object) -> Arm:
-        model = NetworkModel(build_task(Namespace(**{**vars(words), **latents})), learner)
-        target = words.target or ("v" if "v" in model.spikes else model.spikes[-1])
-        return (StairArm if target in STAIRS else Arm)(
-            model, target, rates, dims, words.samples, words.engine, words.threshold, words.batch, words.runs, words.seed,
-            words.keep_small, words.controls, stream,
-        )  # fmt: skip
-
-    arms = {"independent": arm(0, corr=0.0, coupling="copula")}
-    if words.corr or words.coupling != "copula":
-        arms["correlated" if words.corr else words.coupling] = arm(1)
-    return arms
-
-
-def _last_recovered(model: "Model", dim: int, threshold: float) -> str:
-    """The cumulant spike v, or else the one that the flow recovers last."""
-    if "v" in model.spikes:
-        return "v"
-    from solvers.prediction import predict
-
-    recovered = [d for d in predict(model, dim, threshold=threshold).directions if d.status == "recovered"]
-    return max(recovered, key=lambda d: d.escape_samples).spike if recovered else model.spikes[-1]
+        save(plot_tensor(results, arms[0].tensor.order - 2), words.plot, origin_of(words))
+    return 0
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:

@@ -55,6 +55,39 @@ def plot_arms(results: dict[str, Scaling]) -> Figure:
     return figure
 
 
+def plot_tensor(results: dict[str, Scaling], power: int) -> Figure:
+    """Samples until the first and until the last spike against N, at every δ_0, with powers and the law of the theory."""
+    targets = list(dict.fromkeys(result.study.target for result in results.values()))
+    figure = Figure(figsize=(5.6 * len(targets), 4.8), layout="constrained")
+    panels = figure.subplots(1, len(targets), sharey=True, squeeze=False)[0]
+    colours = ("#0072B2", "#D55E00", "#009E73", *FURTHER)
+    for axes, target in zip(panels, targets, strict=True):
+        chosen = [result for result in results.values() if result.study.target == target]
+        for result, colour in zip(chosen, colours, strict=False):
+            _draw_power(axes, result, colour, rf"$\delta_0$ = {result.study.record['strength']:g}")
+            _draw_points(axes, list(result.points), colour, lambda times, _: times, None)
+        _draw_guide(axes, chosen, power)
+        name = f"{target} spike" if target in ("first", "last") else f"spike {target}"
+        axes.set(xscale="log", yscale="log", xlabel="dimension $N$", title=f"{name} recovered")
+        axes.legend(frameon=False, fontsize=8)
+    panels[0].set_ylabel("median samples, 95 % interval")
+    wording = next(iter(results.values())).study.wording
+    figure.suptitle(f"{mathtext(wording.title)}, {wording.event_math}", fontsize=10)
+    return figure
+
+
+def _draw_guide(axes: Axes, results: list[Scaling], power: int) -> None:
+    """A grey line of the slope that the theory gives, below the points; for power 0 its law is log N."""
+    points = [p for result in results for p in result.points if isfinite(p.median)]
+    if not points:
+        return
+    dims = np.array(sorted({float(p.job.dim) for p in points}))
+    law = np.log(dims) if power == 0 else dims**power
+    below = 0.4 * min(p.median / np.interp(p.job.dim, dims, law) for p in points)
+    name = r"$\log N$" if power == 0 else "$N$" if power == 1 else f"$N^{power}$"
+    axes.plot(dims, below * law, ":", color=GREY, lw=1.5, label=f"theory: {name}")
+
+
 def _draw_power(axes: Axes, result: Scaling, colour: str, name: str) -> None:
     """A d^k through the fitted points, with the interval of k."""
     power = next((f for f in result.fit.laws if f.law.k is None), None) if result.fit else None
@@ -130,20 +163,27 @@ def _colour(result: Scaling) -> str:
     return colour_of(result.study.target, result.study.spikes)
 
 
-def _draw_points(axes: Axes, points: list[Point], colour: str, scale: Scale, who: str = "") -> None:
-    for fitted, name in ((True, f"{who}measured median, 95 % interval"), (False, f"{who}measured, not fitted")):
+def _draw_points(axes: Axes, points: list[Point], colour: str, scale: Scale, who: str | None = "") -> None:
+    """Medians with their intervals; ``who`` begins their names in the legend, None: they have none."""
+    for fitted, name in ((True, "measured median, 95 % interval"), (False, "measured, not fitted")):
         chosen = [p for p in points if isfinite(p.median) and p.fitted is fitted]
         if chosen:
             x = np.array([float(p.job.dim) for p in chosen])
             y, bars = scale(np.array([p.median for p in chosen]), x), scale(_bars(chosen), x)
             face = colour if fitted else "white"
-            axes.errorbar(x, y, bars, fmt="o", color=colour, mfc=face, ms=6, capsize=3, label=name, zorder=5)
+            axes.errorbar(
+                x, y, bars, fmt="o", color=colour, mfc=face, ms=6, capsize=3, label=_named(who, name), zorder=5
+            )
     beyond = [p for p in points if not isfinite(p.median)]
     if beyond:
         x, y = np.array([float(p.job.dim) for p in beyond]), np.array([p.job.samples for p in beyond])
         axes.errorbar(
-            x, y, y / 2, lolims=True, fmt="o", color=colour, mfc="white", label=f"{who}median beyond the budget"
+            x, y, y / 2, lolims=True, fmt="o", color=colour, mfc="white", label=_named(who, "median beyond the budget")
         )
+
+
+def _named(who: str | None, what: str) -> str | None:
+    return None if who is None else who + what
 
 
 def _bars(points: list[Point]) -> np.ndarray:

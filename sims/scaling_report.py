@@ -1,12 +1,12 @@
 """The measured scaling in words: a table for people, JSON for programs."""
 
-import json
 from math import inf, isfinite
 from typing import Any
 
 from sims.escape_study import Control, MedianRatio, Point, Scaling, false_alarms, median_ratios
-from theory.scaling_laws import LawFit
+from solvers.tables import columns, finite, json_text
 from theory.results import wilson_interval
+from theory.scaling_laws import LawFit
 
 DECISIVE = 6.0  # in AIC: the worse law is exp(3) = 20 times less likely
 
@@ -30,10 +30,10 @@ def scaling_table(result: Scaling) -> str:
     return "\n".join(lines) + "\n"
 
 
-def arms_table(results: dict[str, Scaling]) -> str:
-    """The tables of named studies, of two also the ratios of their medians."""
+def arms_table(results: dict[str, Scaling], ratios: bool = True) -> str:
+    """The tables of named studies, of two whose noise is independent also the ``ratios`` of their medians."""
     parts = [f"{name}\n{scaling_table(result)}" for name, result in results.items()]
-    if len(results) == 2:
+    if ratios and len(results) == 2:
         rows: list[tuple[str, ...]] = [
             ("d", "ratio", "95 % interval"),
             *map(_ratio_row, median_ratios(*results.values())),
@@ -64,12 +64,6 @@ def _point_rows(result: Scaling) -> list[tuple[str, ...]]:
             *theory, "yes" if p.fitted and seen else "no",
         ))  # fmt: skip
     return rows
-
-
-def columns(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows of cells as aligned lines."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _fit_lines(result: Scaling) -> list[str]:
@@ -119,16 +113,11 @@ def scaling_json(result: Scaling) -> str:
     return json_text({"schema": 1, **scaling_dict(result)})
 
 
-def arms_json(results: dict[str, Scaling]) -> str:
+def arms_json(results: dict[str, Scaling], ratios: bool = True) -> str:
     """The same of named studies: ``arms`` by name, ``ratios`` of the medians of two; schema 1."""
-    ratios = median_ratios(*results.values()) if len(results) == 2 else []
-    rows = [{"dim": r.dim, "ratio": finite(r.value), "ci95": [finite(x) for x in r.interval]} for r in ratios]
+    found = median_ratios(*results.values()) if ratios and len(results) == 2 else []
+    rows = [{"dim": r.dim, "ratio": finite(r.value), "ci95": [finite(x) for x in r.interval]} for r in found]
     return json_text({"schema": 1, "arms": {n: scaling_dict(r) for n, r in results.items()}, "ratios": rows})
-
-
-def json_text(payload: dict[str, Any]) -> str:
-    """As every command prints it."""
-    return json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def scaling_dict(result: Scaling) -> dict[str, Any]:
@@ -191,8 +180,3 @@ def _controls_dict(controls: list[Control]) -> dict[str, Any]:
 
 def _numbers(values: dict[str, float]) -> dict[str, float | None]:
     return {name: finite(value) for name, value in values.items()}
-
-
-def finite(value: float) -> float | None:
-    """The value, or null in JSON."""
-    return value if isfinite(value) else None

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sims.progress import rough
-from sims.scaling_report import columns, finite, json_text
 from sims.sweep_results import SweepResults, axes_of
 from sims.sweep_table import MINE, PROGRAM, plain, snapshot
+from solvers.tables import columns, finite, json_text
 from theory.archive import shard_of
 from theory.results import EscapeTimes, wilson_interval
 from theory.store import Store

@@ -2,7 +2,8 @@
 
     log t = log A + k log d + m log(log d + b) + c d^-q                                            (t in samples)
 
-A d^k has m = c = 0 and k free or an integer; A d (log d + b)^m has k = 1 and m = 1, 2; q is the finite-size correction.
+A d^k has m = c = 0 and k free or an integer; A d (log d + b)^m has k = 1 and m = 1, 2, and A (log d + b)^m k = 0; q is the
+finite-size correction.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from scipy.optimize import minimize_scalar
 from theory.results import Array
 
 RESAMPLES = 2000
+FLAT = 0.5  # exponents below are compared with A log d, not with A d log d
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Law:
     def name(self) -> str:
         """As printed and drawn."""
         if self.m:
-            return "A d (log d + b)" + (f"^{self.m}" if self.m > 1 else "")
-        power = "A d" if self.k == 1 else "A d^k" if self.k is None else f"A d^{self.k:g}"
+            return ("A d" if self.k else "A") + " (log d + b)" + (f"^{self.m}" if self.m > 1 else "")
+        power = {None: "A d^k", 0: "A", 1: "A d"}.get(self.k) or f"A d^{self.k:g}"
         return power + (f" exp(c d^-{self.correction:g})" if self.correction else "")
 
     @property
@@ -135,14 +137,15 @@ def fit_scaling(
     row = _estimator(free.design(dims), errors)[1]
     exponent = float(row @ logs)
     interval = _interval(row, resampled) if errors is not None else (-inf, inf)
-    laws = [free, *_integers(exponent, correction), Law(1.0, 1), Law(1.0, 2)]
+    power = float(exponent > FLAT)
+    laws = [free, *_integers(exponent, correction), Law(power, 1), Law(power, 2)]
     fits = [_fit(law, dims, logs, errors) for law in laws if law.n_parameters < len(dims)]
     return ScalingFit(exponent, interval, tuple(sorted(fits, key=lambda f: f.aic)))
 
 
 def _integers(exponent: float, correction: float) -> list[Law]:
     """The two integer powers around the fitted one."""
-    low = min(max(1, floor(exponent)), 20)
+    low = min(max(int(exponent > FLAT), floor(exponent)), 20)
     return [Law(float(k), correction=correction) for k in (low, max(low + 1, min(ceil(exponent), 20)))]
 
 
