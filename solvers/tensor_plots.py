@@ -14,7 +14,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (2, 2)))
 
 def plot_tensor_pca(result: TensorResult) -> Figure:
     """|m_ij| of the run with the median last recovery, shares of runs against samples, order and outcomes."""
-    figure = Figure(figsize=(14, 4.6), layout="constrained")
+    figure = Figure(figsize=(14, 5), layout="constrained")
     one, all_runs, end = figure.subplots(1, 3, width_ratios=(1.15, 1, 0.9))
     _draw_run(one, result)
     _draw_shares(all_runs, result)
@@ -45,13 +45,13 @@ def _draw_run(axes: Axes, result: TensorResult) -> None:
     mark_threshold(axes, result.study.threshold, named=True)
     shown = min(trajectory.times[-1], 6 * last[k])
     axes.set(xscale="log", xlim=(max(shown / 1e3, 1), shown), ylim=(0, 1.03), xlabel="samples (tensors)")
-    axes.set(ylabel="overlap $|m_{ij}|$ of spike $i$ and column $j$", title="sequential elimination: a median run")
+    axes.set(ylabel="overlap $|m_{ij}|$ of spike $i$ and column $j$", title="one run: sequential elimination")
     handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], lw=2, label=f"spike {i + 1}") for i in range(r)]
     handles += [
         Line2D([], [], color=GREY, lw=1.1, ls=DASHES[j % len(DASHES)], label=f"column {j + 1}") for j in range(r)
     ]
     handles += [Line2D([], [], color=GREY, lw=2.6, alpha=0.4, label="flow, same start")]
-    axes.legend(handles=handles, frameon=False, fontsize=8, loc="center left")
+    axes.legend(handles=handles, frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4)
 
 
 def _draw_shares(axes: Axes, result: TensorResult) -> None:
@@ -86,4 +86,4 @@ def _draw_bars(axes: Axes, result: TensorResult) -> None:
             axes.plot([low, high], [y, y], color="black", lw=1.6, solid_capstyle="butt")
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
-    axes.set(xlim=(0, 1.02), xlabel="probability, 95 % interval", title="what was recovered, and was it foretold?")
+    axes.set(xlim=(0, 1.02), xlabel="probability, 95 % interval", title="what was recovered, what foretold")

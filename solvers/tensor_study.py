@@ -148,7 +148,8 @@ class TensorResult:
     def starts(self) -> Array:
         """M at the start of each replica (n_runs, r, r)."""
         chain, seed = self.study.chain, self.study.seed
-        return np.array([chain.first_state(replica_seed(seed, i)) for i in self.ensemble.replicas])
+        drawn = np.array([chain.first_state(replica_seed(seed, i)) for i in self.ensemble.replicas])
+        return drawn.reshape(-1, self.tensor.rank, self.tensor.rank)
 
     def flow(self, k: int) -> FlowRun:
         """The population flow from the start of the k-th finished replica."""
