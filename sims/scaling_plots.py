@@ -64,7 +64,7 @@ def plot_tensor(results: dict[str, Scaling], power: int) -> Figure:
     for axes, target in zip(panels, targets, strict=True):
         chosen = [result for result in results.values() if result.study.target == target]
         for result, colour in zip(chosen, colours, strict=False):
-            _draw_power(axes, result, colour, rf"$\delta_0$ = {result.study.record['strength']:g}")
+            _draw_power(axes, result, colour, rf"$\delta_0$ = {result.study.record['strength']:g}", "N")
             _draw_points(axes, list(result.points), colour, lambda times, _: times, None)
         _draw_guide(axes, chosen, power)
         name = f"{target} spike" if target in ("first", "last") else f"spike {target}"
@@ -88,15 +88,15 @@ def _draw_guide(axes: Axes, results: list[Scaling], power: int) -> None:
     axes.plot(dims, below * law, ":", color=GREY, lw=1.5, label=f"theory: {name}")
 
 
-def _draw_power(axes: Axes, result: Scaling, colour: str, name: str) -> None:
-    """A d^k through the fitted points, with the interval of k."""
+def _draw_power(axes: Axes, result: Scaling, colour: str, name: str, dim: str = "d") -> None:
+    """A d^k through the fitted points, with the interval of k; ``dim`` is the letter for d."""
     power = next((f for f in result.fit.laws if f.law.k is None), None) if result.fit else None
     if result.fit is None or power is None:
         return
     used = [p.job.dim for p in result.points if p.fitted and isfinite(p.median)]
     dims = np.geomspace(min(used), max(used), 50)
     low, high = result.fit.interval
-    label = rf"{name}: $d^k$, $k$ = {result.fit.exponent:.2f} [{low:.2f}, {high:.2f}]"
+    label = rf"{name}: ${dim}^k$, $k$ = {result.fit.exponent:.2f} [{low:.2f}, {high:.2f}]"
     axes.plot(dims, power.at(dims), color=colour, lw=1.5, label=label)
 
 

@@ -107,7 +107,7 @@ class TensorArm:
     @property
     def warnings(self) -> tuple[str, ...]:
         """The N at which chance reaches the threshold."""
-        small = [d for d in self.dims if not self.threshold >= 5 / np.sqrt(d)]
+        small = [d for d in self.dims if not self.threshold >= 5 * d**-0.5]
         if not small:
             return ()
         fate = "kept in the fit" if self.keep_small else "not fitted (--keep-small fits them)"
@@ -144,7 +144,7 @@ class TensorArm:
 
     def fits(self, dim: int) -> bool:
         """Whether the point at N may be fitted."""
-        return self.keep_small or self.threshold >= 5 / np.sqrt(dim)
+        return self.keep_small or self.threshold >= 5 * dim**-0.5
 
     def seconds(self, job: Job) -> float:
         """Cost of one run of the whole budget."""
