@@ -2,7 +2,7 @@
 
 import re
 from argparse import Namespace
-from math import factorial, isfinite, sqrt
+from math import comb, factorial, isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from theory.activations import Activation, activation_from_text, hermite_mixture
 from theory.errors import InputError, require
 from theory.exponents import first_form
 from theory.hermite import MultiIndex
+from theory.hierarchical import HierarchicalCumulant, Planted
+from theory.hierarchy import TREE, symmetric, tree_from_text
 from theory.latents import Coupling, EvenCoupling, GaussianCopula, Latent, gauss, lobatto, radau, standard_latent
 from theory.laws import Task
 from theory.learners import CorrelationLoss, Loss, Neuron, SquaredLoss
@@ -23,6 +25,7 @@ from theory.tasks import MixedCumulant, TeacherStudent
 COUPLINGS: dict[str, Coupling] = {"copula": GaussianCopula(), "even": EvenCoupling()}
 LOSSES: dict[str, Loss] = {"correlation": CorrelationLoss(), "squared": SquaredLoss()}
 FACTOR = re.compile(r"h(\d{1,2})\(([a-z]\w{0,9})\)", re.ASCII)
+MOST_TERMS = 12_000  # of the series of a hierarchy: some seconds of theory
 TEACHER = "terms joined by + or -, each a product of a number and factors hK(NAME), as in h2(u)+0.5*h1(u)*h4(v)"
 
 
@@ -37,6 +40,10 @@ def build_task(words: Namespace) -> Task:
     """The law of the data. Options that do not belong to the chosen task must be left at their defaults."""
     require(3 <= words.p <= 8, "p", words.p, "3 … 8")
     company = f"--task {words.task}"
+    if words.task == "hierarchical":
+        require_defaults(words, company, p=4, latent="standard", coupling="copula", beta_m=0.0, teacher=None, noise=0.0)
+        return hierarchical_from_words(words)
+    require_defaults(words, company, **{name: None for name in ("hierarchy", "visible") if hasattr(words, name)})
     if words.task == "teacher-student":
         require_defaults(words, company, latent="standard", coupling="copula", beta_m=0.0, beta_u=None, beta_v=10.0)
         if words.teacher is not None:
@@ -55,20 +62,47 @@ def build_task(words: Namespace) -> Task:
     return MixedCumulant(latent, COUPLINGS[words.coupling], words.corr, words.beta_m, beta_u, words.beta_v)
 
 
+def hierarchical_from_words(words: Namespace) -> HierarchicalCumulant:
+    """Binary latents on the tree --hierarchy, spikes but for capital names: visible of --beta-u, hidden of --beta-v."""
+    text = getattr(words, "hierarchy", None)  # grids of sweeps have no such key
+    if text is None:
+        raise InputError("hierarchy", "nothing", TREE, "name it by --hierarchy")
+    parents = tree_from_text(text)
+    tree = symmetric(parents, words.corr)
+    spikes = tuple(name for name in parents if not name[0].isupper())
+    chosen = next(iter(parents)) if words.visible is None else words.visible
+    visible = {name.strip() for name in chosen.split(",")} - {""}
+    known = words.visible is None or visible <= set(spikes)
+    require(known, "visible", repr(words.visible), f"spikes of the hierarchy: {', '.join(spikes)}")
+    used = words.beta_u is None or bool(visible & set(spikes))
+    require(used, "beta-u", words.beta_u, "nothing where no spike is visible", "leave it out")
+    if "order" in words:
+        terms = comb(words.order + len(spikes), len(spikes))
+        require(terms <= MOST_TERMS, "hierarchy", f"{len(spikes)} spikes, {terms} terms of the series",
+                f"at most {MOST_TERMS} terms", "lower --order, or leave spikes out by capital names")  # fmt: skip
+    beta_u = 1.0 if words.beta_u is None else words.beta_u
+    planted = (Planted(s, beta_u if s in visible else words.beta_v, s not in visible) for s in spikes)
+    return HierarchicalCumulant(tree, tuple(planted))
+
+
 def default_activation(task: Task) -> Activation:
-    """ReLU where it drives v alone at its own order, otherwise the Hermite mixture with V = 1 on white noise.
+    """ReLU where it drives every hidden spike (v) alone at its own order, otherwise the Hermite mixture with V = 1 on noise.
 
     The mixture holds degree 2 and the degrees of the task, c_k = ±√((k-1)!)/√n, with the attractive sign.
     """
     signs = task.useful_degrees()
-    alone = task.alone("v") if "v" in task.spikes else None
-    if alone is not None:
-        form = first_form(Population(Model(alone, Neuron(relu(), CorrelationLoss())), alone.signal_order))
-        if form is not None and form[0] == alone.signal_order:
-            return relu()
-    elif min(signs) == max(signs) == 2:
+    hidden = task.hidden if isinstance(task, HierarchicalCumulant) else tuple(s for s in task.spikes if s == "v")
+    alone = [solo for s in hidden if (solo := task.alone(s)) is not None]
+    suits = all(_suits_relu(solo) for solo in alone) if alone else min(signs) == max(signs) == 2
+    if suits:
         return relu()
     return hermite_mixture({k: sign * sqrt(factorial(k - 1) / len(signs)) for k, sign in signs.items()})
+
+
+def _suits_relu(alone: Task) -> bool:
+    """Whether ReLU drives a lone spike at the order of its cumulant."""
+    form = first_form(Population(Model(alone, Neuron(relu(), CorrelationLoss())), alone.signal_order))
+    return form is not None and form[0] == alone.signal_order
 
 
 def latent_from_text(text: str, p: int) -> Latent:

@@ -14,7 +14,7 @@ from theory.numerals import number, whole_number
 if TYPE_CHECKING:
     from theory.provenance import Origin
 
-TASKS = ("mixed-cumulant", "spiked-cumulant", "teacher-student")
+TASKS = ("mixed-cumulant", "spiked-cumulant", "teacher-student", "hierarchical")
 BY_THE_WAY = ("command", "plot", "json", "latex", "quiet", "threads", "workers", "store", "hours")
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -53,8 +53,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--task", choices=TASKS, default=TASKS[0], help="law of the data (default: %(default)s)")
     model.add_argument("--p", type=whole_number, default=4, help="order of the cumulant, 3 … 8 (default: %(default)s)")
     model.add_argument(
-        "--corr", type=number, default=0.0, help="correlation E[λν] of the latents (default: %(default)s)"
-    )
+        "--corr", type=number, default=0.0,
+        help="correlation E[λν] of the latents; hierarchical: along each edge (default: %(default)s)",
+    )  # fmt: skip
     model.add_argument(
         "--coupling", choices=("copula", "even"), default="copula",
         help="copula: ν increasing in a Gaussian correlated with λ; even: ν a function of |λ|, corr 0",
@@ -74,6 +75,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "(default: h2(u)+corr*h1(u)*h1(v)+h_p(v))",
     )  # fmt: skip
     model.add_argument("--noise", type=number, default=0.0, help="standard deviation of the teacher's label noise")
+    model.add_argument(
+        "--hierarchy", metavar="TREE",
+        help="hierarchical: tree of binary latents, parents before brackets, as in 'u(v(w),x)'; each is a spike, save those "
+        "whose name begins with a capital letter",
+    )  # fmt: skip
+    model.add_argument(
+        "--visible", metavar="NAMES",
+        help="hierarchical: spikes that are seen in the variance, of strength --beta-u, as in u,x; the others are whitened "
+        "and of strength --beta-v (default: the root)",
+    )  # fmt: skip
     model.add_argument(
         "--activation", metavar="A",
         help="relu[:BIAS], erf, tanh, sigmoid, softplus or hermite:K=C,K=C,… with C the c_k (default: relu where it sees "

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from theory.activations import Activation, erf, hermite_mixture, relu, sigmoid, softplus, tanh
+from theory.hierarchical import HierarchicalCumulant, Planted
+from theory.hierarchy import Hierarchy, Variable
 from theory.latents import EvenCoupling, gauss, lobatto, radau
 from theory.laws import Task, sample
 from theory.learners import CorrelationLoss, Loss, Neuron, SquaredLoss
@@ -22,6 +24,11 @@ SEED = int(os.environ.get("DOWNSTAIRS_SEED", "0"))
 FALSE_ALARM = 1e-4
 Z_ALARM = 3.89  # two-sided normal quantile of FALSE_ALARM
 
+DAG = Hierarchy((  # a latent above, three states, two parents, no symmetry
+    Variable("Z", (), ((0.6, 0.4),)),
+    Variable("u", ("Z",), ((0.4, 0.4, 0.2), (0.2, 0.3, 0.5))),
+    Variable("v", ("Z", "u"), ((0.7, 0.3), (0.5, 0.5), (0.3, 0.7), (0.6, 0.4), (0.2, 0.8), (0.4, 0.6))),
+))  # fmt: skip
 TASKS: dict[str, Task] = {
     "mcm_corr": MixedCumulant(corr=0.5),
     "mcm_mean_p6": MixedCumulant(gauss(6), corr=-0.3, beta_m=0.5, beta_u=0.6),
@@ -29,6 +36,7 @@ TASKS: dict[str, Task] = {
     "mcm_p3": MixedCumulant(radau(3), corr=0.4, beta_u=0.7, beta_v=3.0),
     "spiked_p4_positive": spiked_cumulant(lobatto(4), 5.0),
     "teacher": TeacherStudent(("u", "v"), (((2, 0), 1.0), ((1, 1), 0.5), ((0, 3), -0.4)), 0.3),
+    "hierarchical": HierarchicalCumulant(DAG, (Planted("u", 0.4, hidden=False), Planted("v", 4.0))),
     "teacher_network": TeacherNetwork(erf(), (1.0, -0.7), 0.3),
 }
 ACTIVATIONS: dict[str, Activation] = {
