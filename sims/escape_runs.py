@@ -9,9 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from sims.escape_study import Control, EscapeStudy, Job, Point, Scaling
-from theory.scaling_laws import fit_scaling
 from theory.archive import completed
 from theory.results import EscapeTimes
+from theory.scaling_laws import fit_scaling
 from theory.store import FINISHED, Run, Store
 from theory.store import Point as Kept
 from theory.store_payload import plain_times, times_array

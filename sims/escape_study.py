@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from theory.scaling_laws import ScalingFit, ratio_of_medians
 from theory.errors import require
 from theory.network_results import NetworkEnsemble
 from theory.results import Array, Ensemble, EscapeTimes, wilson_interval
+from theory.scaling_laws import ScalingFit, ratio_of_medians
 
 NO_RECORDS = np.empty(0, dtype=np.int64)
 
