@@ -27,10 +27,7 @@ from theory.results import Ensemble, EscapeTimes, Trajectory, replica_seed, stre
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
-START, NOISE = (
-    2,
-    3,
-)  # streams of a replica's seed; the simulations in R^d take 0 and 1: equal seeds are independent runs
+START, NOISE = 2, 3  # streams of a replica's seed; simulations in R^d take 0 and 1: equal seeds are independent runs
 
 
 class Engine(Protocol):

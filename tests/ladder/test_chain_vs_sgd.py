@@ -214,7 +214,7 @@ def test_an_interrupted_run_keeps_what_is_finished(monkeypatch):
         raise KeyboardInterrupt
 
     chain, options = chain_at(), {"samples": 20_000, "seed": SEED, "times": np.array([20_000])}
-    monkeypatch.setattr("solvers.chain.as_completed", interrupt)
+    monkeypatch.setattr("solvers.lanes.as_completed", interrupt)
     part = chain.run(100_000, **options)
     monkeypatch.undo()
     assert part.interrupted
