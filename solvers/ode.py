@@ -22,6 +22,7 @@ from theory.exponents import VISIBLE
 from theory.population import Population
 from theory.results import EscapeTimes, Trajectory
 from theory.spaces import Space
+from theory.summaries import Shown, Summary, samples_text
 
 Array = NDArray[np.float64]
 RTOL, ATOL = 1e-8, 1e-12
@@ -75,8 +76,8 @@ class Segment:
         return float(self.begin + self.solution.t[-1])
 
 
-@dataclass(frozen=True)
-class FlowRun:
+@dataclass(frozen=True, repr=False)
+class FlowRun(Shown):
     """One integrated flow: dense output in samples, first crossing of the threshold by each spike, and its end."""
 
     spikes: tuple[str, ...]
@@ -110,13 +111,36 @@ class FlowRun:
         """Escape times, as one run; inf where the settled flow never reaches the threshold."""
         return EscapeTimes(self.spikes, self.escape_samples[None], self.threshold, np.inf)
 
+    @property
+    def horizon(self) -> float:
+        """Samples that a picture shows: 2.5 times the last escape, or else all that was covered."""
+        seen = self.escape_samples[np.isfinite(self.escape_samples)]
+        return 2.5 * float(seen.max()) if seen.size and seen.max() > 0 else max(self.duration, 10.0)
+
+    def summary(self) -> Summary:
+        """Escape in samples and last overlap of every spike, and whether the flow rests there."""
+        rows = zip(self.spikes, map(samples_text, self.escape_samples), (f"{a:.3f}" for a in self.end), strict=True)
+        end = "rests" if self.settled else "ends, not at rest,"
+        title = f"FlowRun: population flow, {end} after {self.duration:.4g} samples; threshold {self.threshold:g}"
+        return Summary(title, ("spike", "escape", "α at end"), tuple(rows))
+
+    def plot(self, ax: Any = None, log: bool = False) -> Any:
+        """Draw |α_k| up to ``horizon``, a dot at every escape. Returns the Matplotlib axes, new ones for None."""
+        from theory.drawing import colour_of, mark_escape
+
+        grid = np.geomspace if log else np.linspace
+        axes = self.evolve(grid(self.horizon / 1e4 if log else 0, self.horizon, 500)).plot(ax, log)
+        for spike, samples in zip(self.spikes, self.escape_samples, strict=True):
+            mark_escape(axes, colour_of(spike, self.spikes), self.threshold, float(samples))
+        return axes
+
 
 @dataclass(frozen=True)
 class PopulationODE:
-    """The population flow of a model, or of anything with overlaps and their space, for one dimension and learning rate δ (step δ/d).
+    """The population flow of a model, or of anything with overlaps and their space, for one d and learning rate δ.
 
-    ``field`` is the source of the drift; see ``run_converged``. Raises InputError for d < 10 or a learning rate that is
-    not positive and finite.
+    The step is δ/d. ``field`` is the source of the drift; see ``run_converged``. Raises InputError for d < 10 or a learning
+    rate that is not positive and finite.
     """
 
     model: Subject

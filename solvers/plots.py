@@ -12,27 +12,13 @@ from matplotlib.figure import Figure
 from solvers.ode import FlowRun
 from solvers.prediction import Prediction
 from theory import __version__
+from theory.drawing import COLOURS, FURTHER, GREY, colour_of, escaped, mark_threshold, overlap_label
 from theory.provenance import Origin
 
-COLOURS = {"m": "#009E73", "u": "#0072B2", "v": "#D55E00"}
-FURTHER = ("#CC79A7", "#56B4E9", "#E69F00", "#000000")
-GREY = "#666666"
-
-
-def colour_of(spike: str, spikes: tuple[str, ...]) -> str:
-    """Fixed colours for m, u, v; further ones in the order of the spikes."""
-    others = [s for s in spikes if s not in COLOURS]
-    return COLOURS.get(spike) or FURTHER[others.index(spike) % len(FURTHER)]
-
-
-def overlap_label(spike: str) -> str:
-    """|α_spike| as Matplotlib sets it; in a longer name _ is a letter."""
-    name = spike if len(spike) == 1 else rf"\mathrm{{{_escaped(spike)}}}"
-    return rf"$|\alpha_{{{name}}}|$"
-
-
-def _escaped(name: str) -> str:
-    return name.replace("_", r"\_")
+__all__ = [
+    "COLOURS", "FURTHER", "GREY", "colour_of", "draw_flow", "finish", "mark_threshold", "mathtext", "overlap_label",
+    "plot_prediction", "save", "time_grid", "title_of",
+]  # fmt: skip
 
 
 def save(figure: Figure, path: Path, origin: Origin) -> None:
@@ -68,17 +54,6 @@ def draw_flow(axes: Axes, flow: FlowRun, times: np.ndarray, label: str = "", **s
         axes.plot(times, overlaps[:, k], color=colour_of(spike, flow.spikes), label=text, **style)
 
 
-def mark_threshold(axes: Axes, threshold: float, named: bool) -> None:
-    """Draw the overlap of weak recovery, with its name where the curves leave room for it."""
-    axes.axhline(threshold, color=GREY, lw=0.8, ls=":")
-    if not named:
-        return
-    axes.annotate(
-        f"threshold {threshold:g}", (0.02, threshold), xycoords=("axes fraction", "data"),
-        xytext=(0, 2), textcoords="offset points", color=GREY, fontsize=8,
-    )  # fmt: skip
-
-
 def finish(axes: Axes, log: bool, last: float, first: float = 1.0) -> None:
     """Axes' limits and labels common to every overlap plot."""
     if log:
@@ -99,7 +74,7 @@ def plot_prediction(results: list[Prediction]) -> Figure:
 
 def _plot_flow(result: Prediction) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    last = _horizon(result)
+    last = result.flow.horizon
     for axes, log in zip(figure.subplots(1, 2), (True, False), strict=True):
         draw_flow(axes, result.flow, time_grid(last / 1e4, last, log), lw=2)
         mark_threshold(axes, result.threshold, named=log)
@@ -113,17 +88,12 @@ def _plot_flow(result: Prediction) -> Figure:
     return figure
 
 
-def _horizon(result: Prediction) -> float:
-    escapes = result.flow.escape_samples[np.isfinite(result.flow.escape_samples)]
-    return 2.5 * float(escapes.max()) if escapes.size and escapes.max() > 0 else max(result.flow.duration, 10.0)
-
-
 def mathtext(text: str) -> str:
     """Greek letters with an index, moments and powers of d as Matplotlib sets them."""
     greek = {"α": "alpha", "β": "beta", "ν": "nu", "λ": "lambda"}
     text = re.sub(r"([αβ])_(\w)", lambda m: rf"$\{greek[m[1]]}_{m[2]}$", text)
     text = re.sub(r"E\[He_(\d)\(ν\)\]", r"$E[\\mathrm{He}_\1(\\nu)]$", text)
-    text = re.sub(r"He_(\d+)\((\w+)\)", lambda m: rf"$\mathrm{{He}}_{{{m[1]}}}({_escaped(m[2])})$", text)
+    text = re.sub(r"He_(\d+)\((\w+)\)", lambda m: rf"$\mathrm{{He}}_{{{m[1]}}}({escaped(m[2])})$", text)
     text = text.replace("E[λν]", r"$E[\lambda\nu]$").replace("f*", "$f^*$")
     if re.fullmatch(r"d( log\^2 d|\^\d)?", text):
         return "$" + text.replace(" log", r"\,\log") + "$"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from theory.errors import InputError, require
 from theory.exponents import Staircase, ThresholdLaw, Verdict, critical_rate, driving_forms, first_form
 from theory.population import Model, Population
 from theory.quadrature import tail_bound
+from theory.summaries import ABSENT, Shown, Summary, samples_text
 
 if TYPE_CHECKING:
     from solvers.random_start import EscapeLaw, RandomStart
@@ -50,8 +51,8 @@ class Baseline:
     random: "EscapeLaw | None" = None
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Shown):
     """Everything ``python -m solvers.predict`` prints; times in samples, inf where it never happens.
 
     ``flow`` and the directions' escape times are the ODE's from ``start``. ``random`` holds the escape laws from a random
@@ -94,6 +95,39 @@ class Prediction:
         if self.random is not None and self.baseline.random is not None:
             times = self.baseline.random.median, self.random.of("v").median
         return times[0] / times[1] if np.all(np.isfinite(times)) and times[1] > 0 else None
+
+    def summary(self) -> Summary:
+        """Law, status and escape in samples of every spike; model, speed-up and warnings."""
+        head = ("spike", "threshold law", "status", "ODE", "α at end")
+        laws = () if self.random is None else ("random start: median", "10 %", "90 %", "P(recovery)")
+        rows = [
+            (
+                d.spike, str(d.law or ABSENT), d.status, samples_text(d.escape_samples), f"{d.fixed_point:.3f}",
+                *self._law_cells(d.spike),
+            )
+            for d in self.directions
+        ]  # fmt: skip
+        gain = () if self.speedup is None or len(rows) == 1 else (f"speed-up over v alone: {self.speedup:.4g}",)
+        title = f"Prediction: d = {self.dim}, lr = {self.lr:.4g}, threshold {self.threshold:g}; escapes in samples"
+        notes = (self.model.describe(), *gain, *(f"warning: {line}" for line in self.warnings))
+        return Summary(title, (*head, *laws), tuple(rows), notes)
+
+    def _law_cells(self, spike: str) -> tuple[str, ...]:
+        law = self.law_of(spike)
+        if law is None or self.random is None:
+            return ()
+        times = (samples_text(law.quantiles[q], self.random.budget) for q in (0.5, 0.1, 0.9))
+        return (*times, f"{law.recovery_probability:.3g}")
+
+    def plot(self, ax: Any = None, log: bool = False) -> Any:
+        """Draw the flow and, from a random start, median and 10 … 90 % of every escape. Returns the Matplotlib axes."""
+        from theory.drawing import mark_laws, mark_threshold
+
+        axes = self.flow.plot(ax, log)
+        mark_threshold(axes, self.threshold, named=log)
+        if self.random is not None:
+            mark_laws(axes, self.threshold, {law.spike: law.quantiles for law in self.random.laws})
+        return axes
 
 
 def predict(

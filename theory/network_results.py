@@ -8,13 +8,15 @@ from numpy.typing import NDArray
 
 from theory.errors import require
 from theory.networks import NetworkState
-from theory.results import EscapeTimes
+from theory.result_tables import library, network_ensemble_dataset, network_ensemble_frame
+from theory.results import EscapeTimes, Result, ensemble_summary
+from theory.summaries import Summary, clock_text, counted, last_recorded, spread_text
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class NetworkTrajectory:
+@dataclass(frozen=True, repr=False)
+class NetworkTrajectory(Result):
     """States of ``n_runs`` runs at common times (n_times,), in samples; nan after a run's end.
 
     R (n_runs, n_times, K, r) overlaps w_k·u_a; Q (n_runs, n_times, K, K) = w_k·w_l; a, b (n_runs, n_times, K); output a_0
@@ -56,7 +58,7 @@ class NetworkTrajectory:
 
     def to_xarray(self) -> Any:
         """An ``xarray.Dataset`` with dimensions run, time [samples], neuron, neuron2, spike (needs xarray)."""
-        xarray = _optional("xarray")
+        xarray = library("xarray")
         runs = np.arange(len(self.output))
         names = {"run": runs, "time": self.times, "neuron": list(self.neurons), "spike": list(self.spikes)}
         base = ("run", "time")
@@ -73,7 +75,7 @@ class NetworkTrajectory:
 
     def to_dataframe(self) -> Any:
         """A ``pandas.DataFrame``, one row for each run, time and neuron: a, b, Q_kk, overlap and cosine with every spike."""
-        pandas = _optional("pandas")
+        pandas = library("pandas")
         runs, times, hidden, _ = self.R.shape
         index = pandas.MultiIndex.from_product(
             [range(runs), self.times, self.neurons], names=["run", "samples", "neuron"]
@@ -84,13 +86,22 @@ class NetworkTrajectory:
             columns |= {f"overlap_{spike}": self.R[..., a], f"cosine_{spike}": self.cosines[..., a]}
         return pandas.DataFrame({name: x.reshape(runs * times * hidden) for name, x in columns.items()}, index)
 
-    def plot(self, axes: Any, spike: str, **style: Any) -> None:
-        """Draw the best neuron's overlap with ``spike`` onto Matplotlib axes: median over runs and the 16–84 % band."""
-        best = self.of(spike)
-        low, middle, high = np.nanquantile(best, [0.16, 0.5, 0.84], axis=0)
-        (line,) = axes.plot(self.times, middle, **{"label": rf"$\max_k |\cos(w_k, {spike})|$", **style})
-        axes.fill_between(self.times, low, high, color=line.get_color(), alpha=0.2, lw=0)
-        axes.set(xlabel="samples", ylabel="overlap of the best neuron")
+    def plot(self, ax: Any = None, spike: str | None = None, log: bool = False, **style: Any) -> Any:
+        """Draw the best neuron's overlap with one spike, or with all: median over runs and the 10–90 % band.
+
+        Returns the Matplotlib axes, new ones for None.
+        """
+        from theory.drawing import draw_best_neurons
+
+        return draw_best_neurons(self, ax, self.spikes if spike is None else (spike,), log, **style)
+
+    def summary(self) -> Summary:
+        """The best neuron's |cosine| with every spike at its first and last time, median and 10 … 90 % over runs."""
+        runs, _, hidden = self.a.shape
+        title = f"NetworkTrajectory: {counted(hidden, 'neuron')}, {counted(runs, 'run')}, {clock_text(self.times)}"
+        best = ((s, self.of(s)) for s in self.spikes)
+        rows = [(s, spread_text(x[:, :1].reshape(-1)), spread_text(last_recorded(x))) for s, x in best]
+        return Summary(title, ("spike", "best neuron at first", "at last"), tuple(rows))
 
     def _index(self, spike: str) -> int:
         require(spike in self.spikes, "spike", spike, ", ".join(self.spikes))
@@ -106,8 +117,8 @@ class Divergence:
     name: str
 
 
-@dataclass(frozen=True)
-class NetworkEnsemble:
+@dataclass(frozen=True, repr=False)
+class NetworkEnsemble(Result):
     """What the finished replicas measured; ``replicas`` are their numbers, ``interrupted`` if some were given up.
 
     An escape is the first time at which a neuron's |cosine| with the spike reaches the threshold. ``diverged`` lists the
@@ -122,6 +133,31 @@ class NetworkEnsemble:
     samples: int
     diverged: tuple[Divergence, ...] = ()
 
+    def summary(self) -> Summary:
+        """Escapes and last overlaps of the best neuron, and which replicas diverged."""
+        ends = {s: spread_text(last_recorded(self.trajectory.of(s))) for s in self.trajectory.spikes}
+        notes = tuple(
+            f"replica {d.replica} diverged after {d.samples:.4g} samples: {d.name}" for d in self.diverged[:3]
+        )
+        more = len(self.diverged) - len(notes)
+        return ensemble_summary(
+            self, "NetworkEnsemble", "best neuron at last", ends, (*notes, *([f"{more} more diverged"] if more else []))
+        )
+
+    def plot(self, ax: Any = None, log: bool = False) -> Any:
+        """Draw the best neuron's overlaps, and on the threshold the median escapes. Returns the Matplotlib axes."""
+        from theory.drawing import draw_ensemble
+
+        return draw_ensemble(self, ax, log)
+
+    def to_dataframe(self) -> Any:
+        """A ``pandas.DataFrame``, one row a replica: ``escape_SPIKE``, and where it diverged (needs pandas)."""
+        return network_ensemble_frame(self)
+
+    def to_xarray(self) -> Any:
+        """The trajectory's ``xarray.Dataset`` with ``escape``, ``diverged`` and the replicas' numbers (needs xarray)."""
+        return network_ensemble_dataset(self)
+
 
 def first_not_finite(spikes: tuple[str, ...], R: Array, rest: Array, a: Array, b: Array, output: float) -> str:
     """Name of the first number of a state that is not finite; empty if there is none."""
@@ -132,12 +168,3 @@ def first_not_finite(spikes: tuple[str, ...], R: Array, rest: Array, a: Array, b
         ("a_0", output),
     ]
     return next((name for name, x in labelled if not np.isfinite(x)), "")
-
-
-def _optional(module: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError:
-        raise ImportError(f"{module} is not installed: pip install 'downstairs[data]'") from None
