@@ -38,7 +38,9 @@ class Engine:
 
 ENGINES = {
     "chain": Engine(TensorChain, lambda rank, _: 1.5e-8 * rank**2),
-    "highd": Engine(lambda *run: TensorSGD(*run, GradientLaw()), lambda rank, dim: 1e-5 + 1e-8 * rank**2 * dim),
+    "highd": Engine(
+        lambda tensor, dim, lr: TensorSGD(tensor, dim, lr, GradientLaw()), lambda rank, dim: 1e-5 + 1e-8 * rank**2 * dim
+    ),
 }
 
 

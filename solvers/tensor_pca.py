@@ -19,8 +19,7 @@ def make_parser() -> Parser:
     """All options."""
     parser = Parser(
         prog=PROGRAM,
-        description="Online SGD on the Stiefel manifold for a tensor with several spikes: which are recovered, when, in "
-        "which order; by the exact chain of the overlaps, beside the population flow.",
+        description="Spikes of a tensor: which are recovered by online SGD, when, in which order; exact chain and flow.",
         epilog=EXAMPLES,
         formatter_class=RawDescriptionHelpFormatter,
     )

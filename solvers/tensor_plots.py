@@ -61,9 +61,9 @@ def _draw_shares(axes: Axes, result: TensorResult) -> None:
         times = np.sort(result.times.of(str(k + 1)))
         grid = np.unique(np.concatenate([[1.0], times[np.isfinite(times)], [budget]]))
         shares = [Share(int(hits), n) for hits in np.searchsorted(times, grid, side="right")]
-        band = np.array([share.interval for share in shares]).T
+        low, high = np.array([share.interval for share in shares]).T
         colour = COLOURS[k % len(COLOURS)]
-        axes.fill_between(grid, *band, step="post", color=colour, alpha=0.2, lw=0)
+        axes.fill_between(grid, low, high, step="post", color=colour, alpha=0.2, lw=0)
         label = rf"spike {k + 1}, $\lambda$ = {result.tensor.snr[k]:g}"
         axes.step(grid, [share.value for share in shares], where="post", color=colour, lw=1.8, label=label)
     finite = result.times.times[np.isfinite(result.times.times)]

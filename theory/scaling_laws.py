@@ -31,8 +31,8 @@ class Law:
     def name(self) -> str:
         """As printed and drawn."""
         if self.m:
-            return ("A d" if self.k else "A") + " (log d + b)" + (f"^{self.m}" if self.m > 1 else "")
-        power = {None: "A d^k", 0: "A", 1: "A d"}.get(self.k) or f"A d^{self.k:g}"
+            return f"A{_power(self.k or 0)} (log d + b)" + (f"^{self.m}" if self.m > 1 else "")
+        power = "A d^k" if self.k is None else f"A{_power(self.k)}"
         return power + (f" exp(c d^-{self.correction:g})" if self.correction else "")
 
     @property
@@ -51,6 +51,10 @@ class Law:
         """What is not fitted linearly: k log d for a fixed k, m log(log d + b)."""
         fixed = (self.k or 0.0) * np.log(dims)
         return fixed + self.m * np.log(np.log(dims) + b) if self.m else fixed
+
+
+def _power(k: float) -> str:
+    return "" if k == 0 else " d" if k == 1 else f" d^{k:g}"
 
 
 @dataclass(frozen=True)
