@@ -293,6 +293,7 @@ def latex_document(model: Model) -> str:
     import sympy as sp
 
     lines = [f"% {sp.latex(s)} = {float(v):.6g}" for s, v in sorted(values.items(), key=lambda item: str(item[0]))]
-    legend = "% kappa_kj = E[He_k(eta) He_j(nu)]; v_nk = E[f_n(z) He_k(z)] with g^2 = sum_n y^n f_n(s)"
+    legend = "% kappa_kj = E[He_k(eta) He_j(nu)]; mu_K = E[prod nu_a^K_a] of a hierarchy; "
+    legend += "v_nk = E[f_n(z) He_k(z)] with g^2 = sum_n y^n f_n(s)"
     cut = f"% series of order {symbolic.order} in alpha, the order of the signal; O(...) is what is not shown"
     return "\n".join([text, f"% {model.describe()}", cut, legend, *lines])

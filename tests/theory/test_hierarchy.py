@@ -122,7 +122,13 @@ def test_impossible_hierarchies_are_refused(bad):
         bad()
 
 
-@pytest.mark.parametrize("task", [TASKS["hierarchical"], tree_task("u(v(w))", 0.6), tree_task("Z(v,w)", -0.3, ("v",))])
+FOUR = Hierarchy((Variable("v", (), ((0.1, 0.4, 0.3, 0.2),)), Variable("w", ("v",), ((0.9, 0.1), (0.6, 0.4)) * 2)))
+
+
+@pytest.mark.parametrize("task", [
+    TASKS["hierarchical"], tree_task("u(v(w))", 0.6), tree_task("Z(v,w)", -0.3, ("v",)),
+    HierarchicalCumulant(FOUR, (Planted("v", 3.0), Planted("w", 1.0, hidden=False))),
+])  # fmt: skip
 def test_symbols_take_the_numeric_values(task):
     symbols, numbers, values = task.symbols(), task.numbers(6), task.definitions()
     for degree in range(6):
