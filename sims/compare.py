@@ -2,6 +2,8 @@
 
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
+from functools import partial
+from typing import TYPE_CHECKING
 
 from solvers.options import (
     Parser,
@@ -14,11 +16,15 @@ from solvers.options import (
     origin_of,
     run_command,
 )
-from theory.numerals import whole_number
+from theory.numerals import number, whole_number
+
+if TYPE_CHECKING:
+    from theory.population import Model
 
 PROGRAM = "sims.compare"
 EXAMPLES = """examples:
   python -m sims.compare --p 4 --corr 0.5 --plot compare.png
+  python -m sims.compare --p 4 --corr 0.5 --beside 0 --plot compare.png
   python -m sims.compare --p 4 --corr 0.5 --dim 500 --runs 40 --seed 0 --json
   python -m sims.compare --task spiked-cumulant --p 3 --dim 50 --runs 20
 times are in samples; Ctrl-C gives the comparison on the runs finished so far;
@@ -37,6 +43,10 @@ def make_parser() -> Parser:
     add_run_options(parser)
     add_random_options(parser)
     simulation = parser.add_argument_group("simulation")
+    simulation.add_argument(
+        "--beside", type=number, metavar="CORR",
+        help="compare the same model with this --corr too, at the same learning rate and for as many samples",
+    )  # fmt: skip
     simulation.add_argument("--dim", default="1000", metavar="D", help="input dimension d (default: %(default)s)")
     simulation.add_argument("--runs", type=whole_number, default=40, help="independent runs (default: %(default)s)")
     simulation.add_argument(
@@ -77,16 +87,44 @@ def _answer(words: Namespace) -> int:
     OnlineSGD(model, dims[0], 1.0, words.batch)  # refuses what it cannot run before the theory takes its time
     if samples is not None:
         check_batch(words.batch, samples)
+    beside = _beside(words)
     prediction = predict_from_words(words, model, dims[0])
     with archive(words.store, words.command) as store:
-        result = compare(prediction, words.runs, words.seed, words.batch, samples, words.threads, words.quiet, store)
-    sys.stdout.write(comparison_json(result) if words.json else comparison_table(result))
+        run = partial(compare, threads=words.threads, quiet=words.quiet, store=store)
+        results = [run(prediction, words.runs, words.seed, words.batch, samples)]
+        if beside is not None and not results[0].ensemble.interrupted:
+            other = Namespace(**{**vars(words), "corr": words.beside, "lr": repr(float(prediction.lr))})
+            again = predict_from_words(other, beside, dims[0])
+            budget = int(results[0].ensemble.escapes.budget)
+            results.append(run(again, words.runs, words.seed, words.batch, budget))
+    sys.stdout.write(comparison_json(*results) if words.json else "\n".join(map(comparison_table, results)))
     if words.plot:
-        from sims.plots import plot_comparison
+        from sims.plots import plot_comparison, plot_side_by_side
         from solvers.plots import save
 
-        save(plot_comparison(result), words.plot, origin_of(words))
+        figure = plot_comparison(results[0]) if len(results) == 1 else plot_side_by_side(results[::-1])
+        save(figure, words.plot, origin_of(words))
     return 0
+
+
+def _beside(words: Namespace) -> "Model | None":
+    """The model of --beside."""
+    from solvers.build import build_model
+    from theory.errors import require
+
+    if words.beside is None:
+        return None
+    model = build_model(Namespace(**{**vars(words), "corr": words.beside}))
+    both = {"u", "v"} <= set(model.spikes) and model.task.name == "mixed-cumulant"
+    require(
+        both,
+        "--beside",
+        words.beside,
+        "nothing without both spikes u and v of the mixed cumulant model",
+        "leave it out",
+    )
+    require(words.beside != words.corr, "--beside", words.beside, f"another correlation than --corr {words.corr:g}")
+    return model
 
 
 def _samples(text: str) -> int | None:

@@ -1,6 +1,5 @@
 """A prediction beside an ensemble of simulated runs of the same model, dimension, learning rate and start."""
 
-import json
 import os
 from dataclasses import dataclass
 from math import inf, isfinite, log
@@ -11,6 +10,7 @@ from sims.kept_ensemble import kept_ensemble
 from sims.sgd import OnlineSGD
 from solvers.prediction import Direction, Prediction
 from solvers.report import as_dict, format_samples, model_dict, warnings_of
+from solvers.tables import columns, finite, json_text
 from theory.errors import InputError, require
 from theory.store import Store
 
@@ -136,15 +136,14 @@ def comparison_table(result: Comparison) -> str:
         "median/predicted",
         "status",
     )
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for d in p.directions:
         m = measured(result, d.spike)
         rows.append((
             d.spike, *_predicted(p, d), _seen(m.median), f"{_seen(m.interval[0])} – {_seen(m.interval[1])}",
             _seen(m.q10), _seen(m.q90), f"{m.censored}/{done}", _ratio_text(m, predicted_median(p, d)), d.status,
         ))  # fmt: skip
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += columns(rows)
     by = "the population flow" if p.random is None else p.random.method
     lines += [
         f"escape times in samples; predicted by the {by.removeprefix('the ')}; '> budget' lies beyond what was run"
@@ -178,11 +177,18 @@ def _ratio_text(m: Measured, predicted: float) -> str:
     return f"{m.median / predicted:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def comparison_json(result: Comparison) -> str:
-    """``{"schema": 1, "prediction": the contract of solvers.predict, "simulation": …}``; null beyond the budget."""
+def comparison_json(result: Comparison, beside: Comparison | None = None) -> str:
+    """``{"schema": 1, "prediction": the contract of solvers.predict, "simulation": …}``; null beyond the budget.
+
+    ``beside`` adds the same under that name.
+    """
+    payload = {"schema": 1, **_comparison_dict(result)}
+    return json_text(payload if beside is None else payload | {"beside": _comparison_dict(beside)})
+
+
+def _comparison_dict(result: Comparison) -> dict[str, Any]:
     ensemble = result.ensemble
-    payload = {
-        "schema": 1,
+    return {
         "prediction": as_dict(result.prediction),
         "simulation": {
             "runs": len(ensemble.replicas),
@@ -195,16 +201,12 @@ def comparison_json(result: Comparison) -> str:
             "directions": {s: _measured_dict(measured(result, s)) for s in ensemble.escapes.spikes},
         },
     }
-    return json.dumps(payload, indent=2, allow_nan=False) + "\n"
 
 
 def _measured_dict(m: Measured) -> dict[str, Any]:
-    def number(value: float) -> float | None:
-        return value if isfinite(value) else None
-
     return {
-        "median": number(m.median),
-        "median_ci95": [number(m.interval[0]), number(m.interval[1])],
-        "quantiles": {"0.1": number(m.q10), "0.5": number(m.median), "0.9": number(m.q90)},
+        "median": finite(m.median),
+        "median_ci95": [finite(m.interval[0]), finite(m.interval[1])],
+        "quantiles": {"0.1": finite(m.q10), "0.5": finite(m.median), "0.9": finite(m.q90)},
         "censored": m.censored,
     }

@@ -47,7 +47,8 @@ FEATURE_SECONDS = 2.5e-5  # of one sample on 1024 features
 BOUND, LOW_DEGREE, TEST, RECOVERY, ACCURACY = "bound", "low degree", "test", "recovery", "accuracy"
 CRITERIA = {
     BOUND: "squared likelihood-ratio norm 2: with fewer samples every test errs with probability >= 1/4",
-    LOW_DEGREE: "squared low-degree norm 2: with fewer samples no polynomial of degree D moves its mean by its deviation",
+    LOW_DEGREE: "squared low-degree norm 2: with fewer samples the spike shifts the mean of no polynomial of degree D by its "
+    "standard deviation",
     TEST: "the likelihood-ratio test errs with probability 1/4 (it knows the model and tries all 2^d spikes)",
     RECOVERY: f"overlap with the spike >= {OVERLAP:g} in half of the runs",
     ACCURACY: f"test accuracy >= {100 * (0.5 + MARGIN):g} % in half of the runs",

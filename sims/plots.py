@@ -28,6 +28,31 @@ def plot_comparison(result: Comparison) -> Figure:
     return figure
 
 
+def plot_side_by_side(results: list[Comparison]) -> Figure:
+    """Overlaps against samples, log time, for models that differ in the correlation of their latents alone."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    for axes, result in zip(figure.subplots(1, len(results), sharey=True), results, strict=True):
+        budget, corr = result.ensemble.escapes.budget, result.prediction.model.task.settings()["corr"]
+        _draw_runs(axes, result)
+        draw_flow(axes, result.prediction.flow, time_grid(1, budget, True), lw=2, ls=(0, (4, 1.5)), zorder=6)
+        mark_threshold(axes, result.prediction.threshold, named=True)
+        _mark_escapes(axes, result)
+        finish(axes, True, budget, budget / 1e3)
+        axes.set_title(
+            rf"correlated latents, $E[\lambda\nu]$ = {corr:g}" if corr else "independent latents", fontsize=11
+        )
+    for axes in figure.axes[1:]:
+        axes.set_ylabel("")
+    p, runs = results[-1].prediction, len(results[-1].ensemble.replicas)
+    activation = p.model.learner.activation.name
+    figure.suptitle(
+        rf"one neuron ({activation}), $d$ = {p.dim}, learning rate $\delta$ = {p.lr:.3g}, {runs} runs", fontsize=10
+    )
+    handles = _legend(results[-1])
+    figure.legend(handles=handles, loc="outside lower center", ncols=(len(handles) + 1) // 2, frameon=False, fontsize=9)
+    return figure
+
+
 def _draw_runs(axes: Axes, result: Comparison) -> None:
     trajectory = result.ensemble.trajectory
     for k, spike in enumerate(trajectory.spikes):

@@ -168,3 +168,26 @@ def test_ctrl_c_gives_the_finished_runs():
     assert 0 < result["runs"] < 100_000
     assert run.returncode == 0
     assert err == ""  # not a terminal: no progress bar
+
+
+def test_beside(capsys, tmp_path):
+    """Two correlations at one learning rate: the second half of the JSON is a comparison of its own."""
+    words = ["--p", "4", "--corr", "0.7", "--beside", "0", "--dim", "30", "--runs", "3", "--lr", "0.3", "--quiet"]
+    assert main([*words, "--samples", "2000", "--json", "--plot", str(tmp_path / "c.png")]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    beside = answer["beside"]
+    assert (answer["prediction"]["model"]["corr"], beside["prediction"]["model"]["corr"]) == (0.7, 0.0)
+    assert beside["prediction"]["run"]["lr"] == answer["prediction"]["run"]["lr"] == 0.3
+    assert beside["simulation"]["samples"] == answer["simulation"]["samples"] == 2000
+    assert (tmp_path / "c.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "words", [["--beside", "0"], ["--beside", "2"], ["--task", "spiked-cumulant", "--beside", "0"], ["--beside", "nan"]]
+)
+def test_bad_beside(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
