@@ -56,6 +56,10 @@ def drive(
 ) -> Outcome:
     """Run what is missing of a program's points, and stop the engine.
 
+    SIGINT and SIGTERM end it at once: the workers are killed, what had finished is in the store, ``interrupted`` is True. A
+    second signal changes nothing. Raises what the store raises (a full disk, say) after the workers have been stopped, and
+    InputError where the engine cannot go on.
+
     Parameters
     ----------
     work
@@ -68,10 +72,6 @@ def drive(
         Replicas of a point that are worth running together.
     seconds
         Computing time that a batch aims at, by the predicted costs and what they turned out to be.
-
-    SIGINT and SIGTERM end it at once: the workers are killed, what had finished is in the store, ``interrupted`` is True. A
-    second signal changes nothing. Raises what the store raises (a full disk, say) after the workers have been stopped, and
-    InputError where the engine cannot go on.
     """
     start, pace = perf_counter(), Pace()
     back: SimpleQueue[Future | None] = SimpleQueue()

@@ -43,6 +43,8 @@ def sweep(
 ) -> "SweepResults":
     """Run what is missing of a grid, keep it in the folder ``store``, and return all that is there, read when asked.
 
+    Raises InputError for bad values and KeyboardInterrupt on Ctrl-C; what had finished is in the store then.
+
     Parameters
     ----------
     grid
@@ -54,8 +56,6 @@ def sweep(
         ``concurrent.futures.Executor``, as ``Client(cluster).get_executor()`` of Dask is one. It changes no result.
     workers
         Processes of "local" and "dask" (default: the cores of this machine).
-
-    Raises InputError for bad values and KeyboardInterrupt on Ctrl-C; what had finished is in the store then.
     """
     from sims.grid import read_grid
     from sims.sweep_actions import drive_points, engine_of
