@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from sims.feature_ridge import MOST_WIDTH, RandomFeatures, Scores
 from sims.network_sgd import NetworkSGD
-from theory.scaling_laws import ScalingFit, fit_scaling
 from solvers.gram_chain import GramChain
 from theory.activations import relu
 from theory.errors import require
@@ -23,6 +22,7 @@ from theory.learners import SquaredLoss
 from theory.network_error import COVARIANCE, TASK, ErrorMeter
 from theory.networks import NetworkModel, Rates, TwoLayer
 from theory.results import Array, EscapeTimes
+from theory.scaling_laws import ScalingFit, fit_scaling
 from theory.tasks import MixedCumulant
 
 CUMULANT, MIXED = "cumulant alone", "mean, covariance, cumulant"

@@ -66,7 +66,8 @@ def _answer(words: Namespace) -> int:
     models = [(rho, build_model(Namespace(**{**vars(words), "corr": rho}))) for rho in corrs]
     study = LevelsStudy(words.dim, words.lr, words.threshold, words.order, words.runs, words.samples, words.seed)
     points = run_study(study, models, words.threads, words.quiet)
-    sys.stdout.write(study_json(study, points) if words.json else study_table(study, points))
+    interrupted = len(points) < len(models) or points[-1].chain.interrupted
+    sys.stdout.write((study_json if words.json else study_table)(study, points, interrupted))
     if words.plot:
         from sims.levels_plots import plot_levels
         from solvers.plots import save

@@ -73,9 +73,23 @@ class Score:
 def run_study(
     study: LevelsStudy, models: list[tuple[float, Model]], threads: int | None = None, quiet: bool = True
 ) -> list[Point]:
-    """One point for each labelled model. Raises InputError for values outside their range."""
+    """One point for each labelled model. Raises InputError for values outside their range.
+
+    Ctrl-C keeps the whole points, and as the last one whose chain was cut short; KeyboardInterrupt if there are none.
+    """
     require(1 <= study.runs <= 10**6, "runs", study.runs, "1 … 10^6")
-    return [_point(study, label, model, threads, quiet) for label, model in models]
+    require(study.seed >= 0, "seed", study.seed, "a whole number >= 0")
+    points: list[Point] = []
+    for label, model in models:
+        try:
+            points.append(_point(study, label, model, threads, quiet))
+        except KeyboardInterrupt:
+            if not points:
+                raise
+            break
+        if points[-1].chain.interrupted:
+            break
+    return points
 
 
 def _point(study: LevelsStudy, label: float, model: Model, threads: int | None, quiet: bool) -> Point:
@@ -136,14 +150,16 @@ def predicted_pairs(p: Prediction) -> list[tuple[str, str]]:
 
 
 def whole_order(point: Point) -> tuple[int, int]:
-    """Runs in which no pair is against the predicted order, and runs."""
-    escapes, good = point.chain.escapes, np.ones(len(point.chain.replicas), dtype=bool)
+    """Runs in which no pair is against the predicted order, and the runs in which some pair had an order at all."""
+    escapes, n = point.chain.escapes, len(point.chain.replicas)
+    good, told = np.ones(n, dtype=bool), np.zeros(n, dtype=bool)
     for first, then in predicted_pairs(point.prediction):
         good &= escapes.of(first) <= escapes.of(then)
-    return int(good.sum()), len(good)
+        told |= escapes.of(first) != escapes.of(then)
+    return int((good & told).sum()), int(told.sum())
 
 
-def study_table(study: LevelsStudy, points: list[Point]) -> str:
+def study_table(study: LevelsStudy, points: list[Point], interrupted: bool = False) -> str:
     """For people."""
     learner = points[0].prediction.model.learner
     lines = [
@@ -153,6 +169,8 @@ def study_table(study: LevelsStudy, points: list[Point]) -> str:
     ]
     for point in points:
         lines += ["", point.prediction.model.task.describe(), *_spike_lines(point), *_order_lines(point)]
+    if interrupted:
+        lines += ["", f"INTERRUPTED: {len(points)} correlations, {len(points[-1].chain.replicas)} runs of the last"]
     return "\n".join(lines) + "\n"
 
 
@@ -181,6 +199,8 @@ def _order_lines(point: Point) -> list[str]:
         share = f"{s.measured:.3f} [{low:.3f}, {high:.3f}] of {s.runs} runs" if s.runs else "neither in any run"
         lines.append(f"order     {s.first} before {s.then}: SDE {_share_text(s.predicted)}, chain {share}")
     hits, n = whole_order(point)
+    if n == 0:
+        return [*lines, "order     no pair of spikes to score"]
     low, high = wilson_interval(hits, n)
     return [*lines, f"order     as predicted in all pairs: {hits / n:.3f} [{low:.3f}, {high:.3f}] of {n} runs"]
 
@@ -193,11 +213,12 @@ def _seen(value: float, beyond: str = "> budget") -> str:
     return f"{value:.4g}" if isfinite(value) else beyond
 
 
-def study_json(study: LevelsStudy, points: list[Point]) -> str:
-    """``{"schema": 1, "run", "points": [{"corr", "description", "spikes": {name: …}, "pairs": […], "order": …}]}``."""
+def study_json(study: LevelsStudy, points: list[Point], interrupted: bool = False) -> str:
+    """``{"schema": 1, "run", "interrupted", "points": [{"corr", "spikes": {name: …}, "pairs": […], …}]}``."""
     return json.dumps({
         "schema": 1,
         "run": {name: getattr(study, name) for name in ("dim", "lr", "threshold", "order", "runs", "seed")},
+        "interrupted": interrupted,
         "points": [_as_dict(point) for point in points],
     }, indent=2, allow_nan=False) + "\n"  # fmt: skip
 
@@ -215,7 +236,8 @@ def _as_dict(point: Point) -> dict[str, Any]:
              "chain_ci95": list(s.measured_interval), "runs": s.runs}
             for s in scores(point)
         ],
-        "order": {"as_predicted": hits, "runs": n, "ci95": list(wilson_interval(hits, n))},
+        "runs": len(point.chain.replicas),
+        "order": {"as_predicted": hits, "runs": n, "ci95": list(wilson_interval(hits, n)) if n else None},
     }  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.scaling_laws import ratio_of_medians
 from solvers.network_ode import NetworkODE
 from theory.errors import InputError, require
 from theory.learners import CorrelationLoss
@@ -20,6 +19,7 @@ from theory.network_error import TASK, ErrorMeter, NetworkErrors
 from theory.network_results import Divergence, NetworkEnsemble, NetworkTrajectory
 from theory.networks import NetworkModel, Rates
 from theory.results import EscapeTimes
+from theory.scaling_laws import ratio_of_medians
 
 RECORDS = 120
 THEORY_SPAN = 200  # of the ODE, in units of d samples: some 10 s at K = 32, and it grows with the span

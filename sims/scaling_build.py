@@ -102,6 +102,7 @@ def tensor_arms(words: Namespace) -> "list[TensorArm]":
     from sims.tensor_scaling import TensorArm
     from solvers.build import dims_from_words
     from solvers.tensor_study import default_strength
+    from theory.errors import require
     from theory.numerals import numbers_from_text
     from theory.tensor_pca import SpikedTensor
 
@@ -113,9 +114,10 @@ def tensor_arms(words: Namespace) -> "list[TensorArm]":
     tensor = SpikedTensor(words.p, numbers_from_text("snr", words.snr))
     strength = default_strength(tensor.order)
     words = complete(words, TENSOR | ({"lr": f"{strength:g}"} if tensor.order == 2 else {}))
-    dims = tuple(sorted(dims_from_words([words.dims])))
+    dims, strengths = tuple(sorted(dims_from_words([words.dims]))), numbers_from_text("lr", words.lr)
+    require(len(set(strengths)) == len(strengths), "lr", words.lr, "different values of δ_0")
     return [
         TensorArm(tensor, δ, dims, words.target, words.engine, words.threshold, words.runs, words.seed, words.budget,
                   words.keep_small, stream)
-        for stream, δ in enumerate(numbers_from_text("lr", words.lr))
+        for stream, δ in enumerate(strengths)
     ]  # fmt: skip

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from theory.scaling_laws import ScalingFit
 from sims.smoothing_study import TARGET, Curve, Point, SmoothingStudy
 from solvers.plots import COLOURS, FURTHER, GREY
+from theory.scaling_laws import ScalingFit
 
 COLOUR = {"He4": COLOURS["v"], "ReLU": COLOURS["u"]}
 NAMES = {"He4": r"$\mathrm{He}_4$", "ReLU": "ReLU"}

@@ -11,7 +11,6 @@ from math import inf, isfinite, sqrt
 
 import numpy as np
 
-from theory.scaling_laws import ScalingFit, fit_scaling
 from solvers.chain import LANES, OverlapChain
 from theory.activations import Activation, hermite_mixture, relu
 from theory.errors import require
@@ -19,6 +18,7 @@ from theory.exponents import critical_rate, first_form
 from theory.learners import CorrelationLoss, Neuron, SmoothedNeuron
 from theory.population import Model, Population
 from theory.results import Array, EscapeTimes
+from theory.scaling_laws import ScalingFit, fit_scaling
 from theory.smoothed_population import SmoothedPopulation
 from theory.tasks import RADEMACHER, MixedCumulant, spiked_cumulant
 

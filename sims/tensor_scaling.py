@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.random import SeedSequence
-from solvers.tensor_chain import TensorChain
 
 from sims.escape_runs import run_study
 from sims.escape_study import NO_RECORDS, Job, Scaling, Wording, check_hours, check_study, whole
 from sims.tensor_sgd import GradientLaw, TensorSGD
+from solvers.tensor_chain import TensorChain
 from solvers.tensor_study import spike_times, typical_budget
 from theory.errors import require
 from theory.results import EscapeTimes
@@ -70,7 +70,9 @@ class TensorArm:
             self.engine in ENGINES, "engine", self.engine, ", ".join(ENGINES), "tensor PCA has no SDE and no ODE here"
         )
         require(isfinite(self.strength) and 0 < self.strength <= 100, "lr", self.strength, "numbers > 0, at most 100")
-        require(isfinite(self.patience) and 0 < self.patience <= 1e6, "budget", self.patience, "a number > 0")
+        require(
+            isfinite(self.patience) and 0 < self.patience <= 1e6, "budget", self.patience, "a number > 0, at most 10^6"
+        )
         check_study(self)
         for job, _ in self.jobs:
             self._view(job)

@@ -140,7 +140,7 @@ def _answer_study(words: Namespace) -> int:
         from solvers.plots import save
 
         save(plot_study(result), words.plot, origin_of(words))
-    return 130 if result.interrupted else 0
+    return 0
 
 
 if __name__ == "__main__":

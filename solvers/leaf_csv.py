@@ -1,6 +1,7 @@
 """A table of discrete variables as people keep it: CSV, names in the first line, whole numbers below."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,20 @@ def read_csv(path: Path) -> LeafTable:
             names = [name.strip() for name in next(reader, [])]
             require(len(names) > 0 and all(names), "--data", f"line 1 of {path}", "a name for each column")
             states: list[list[int]] = []
-            for row in reader:
-                require(len(row) == len(names) and len(states) < MOST_ROWS, "--data", f"line {reader.line_num} of {path}",
-                        f"{len(names)} whole numbers, at most {MOST_ROWS} lines")  # fmt: skip
+            header = not all(re.fullmatch(r"[\d.+-]+", name) for name in names) and all(map(str.isprintable, names))
+            require(
+                header, "--data", f"line 1 of {path}", "printable names of the columns, not numbers", "add a first line"
+            )
+            for row in filter(None, reader):
+                require(
+                    len(row) == len(names), "--data", f"line {reader.line_num} of {path}", f"{len(names)} whole numbers"
+                )
+                require(
+                    len(states) < MOST_ROWS,
+                    "--data",
+                    f"line {reader.line_num} of {path}",
+                    f"at most {MOST_ROWS} samples",
+                )
                 states.append(_states(row, reader.line_num, path))
     except (csv.Error, UnicodeDecodeError) as error:
         require(False, "--data", f"{path}: {error}", "a CSV file in UTF-8")

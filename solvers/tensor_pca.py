@@ -3,7 +3,7 @@
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 
-from solvers.options import Parser, add_output_options, check_plot_path, origin_of, run_command
+from solvers.options import Parser, add_output_options, check_plot_path, origin_of, require_defaults, run_command
 from theory.numerals import number, whole_number
 
 PROGRAM = "solvers.tensor_pca"
@@ -52,16 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answer(words: Namespace) -> int:
-    from theory.errors import require
     from theory.numerals import numbers_from_text
     from theory.tensor_pca import SpikedTensor, TensorPopulation
 
     check_plot_path(words.plot)
     tensor = SpikedTensor(words.p, numbers_from_text("snr", words.snr))
     if words.latex:
-        require(
-            not words.json and words.plot is None, "--latex", "with --json or --plot", "alone", "leave the others out"
-        )
+        company = {"json": False, "plot": None, "dim": 1000, "runs": 200, "lr": None, "samples": None, "threshold": 0.5}
+        require_defaults(words, "--latex", **company)
         sys.stdout.write(TensorPopulation(tensor.order, tensor.rank).latex() + "\n")
         return 0
     from solvers.tensor_report import tensor_json, tensor_table

@@ -13,6 +13,7 @@ from theory.tensor_pca import OUTCOMES, SpikedTensor, TensorField, drift_times, 
 
 RECOVERED = 0.8  # entries of M (singular values) from which a spike (the subspace) counts as recovered at the end
 PATIENCE = 30.0  # budget in units of the drift's time for the weakest spike from the typical overlap N^(-1/2)
+SECONDS, MOST_HOURS = 1.5e-8, 2.0  # of a sample over r²; what a budget that nobody gave may take
 SMALL_STEP = 0.1  # growth of an overlap in one step up to which the flow describes the chain
 Pairs = list[tuple[int, int]]
 
@@ -83,6 +84,10 @@ class TensorStudy:
         require(self.samples is None or 1 <= self.samples <= 10**15, "samples", self.samples, "1 … 10^15")
         require(self.seed >= 0, "seed", self.seed, "a whole number >= 0")
         self.chain  # noqa: B018 - checks N
+        if self.samples is None:
+            hours = self.budget * self.runs * SECONDS * self.tensor.rank**2 / 3600
+            require(hours <= MOST_HOURS, "samples", f"auto = {self.budget:.3g} a run, {hours:.2g} hours of a core in all",
+                    f"at most {MOST_HOURS:g} hours on auto", "give --samples, a larger --lr or fewer --runs")  # fmt: skip
 
     @property
     def lr(self) -> float:
@@ -170,8 +175,12 @@ class TensorResult:
 
     @property
     def complete(self) -> list[int]:
-        """Runs that recovered every spike: only they have an order."""
-        return [k for k, pairs in enumerate(self.seen) if len(pairs) == self.tensor.rank]
+        """Runs that recovered every spike: only they have an order.
+
+        Where two spikes crossed the threshold in one column, one of them in passing, the order seen is shorter than r and
+        counts as not foretold.
+        """
+        return np.flatnonzero(np.isfinite(self.times.of("last"))).tolist()
 
     def score(self, foretold: list[Pairs], first_only: bool) -> Share:
         """Complete runs whose first pair, or whose whole sequence of pairs, was foretold."""

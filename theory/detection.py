@@ -27,6 +27,7 @@ from theory.results import Array
 
 ANGLES = 100_000  # of the midpoint rule in the angle between two spikes: exact to rounding for d up to 10^7
 MOST_DEGREE = 200
+NEAR, NEAR_DEGREE = 0.2, 40  # |s_v² ω| up to which log f is summed, to 0.2^40
 
 
 class Prior(Protocol):
@@ -126,8 +127,16 @@ class Detection:
         return np.asarray(np.logaddexp.reduce(terms, axis=0) - 0.5 * np.log1p(-self.signal) + s**2 / 2)
 
     def log_kernel(self, omega: Array) -> Array:
-        """log f(ω) in closed form, for |ω| <= 1."""
-        tau = (self.signal * np.asarray(omega, dtype=float))[..., None, None]
+        """log f(ω) for |ω| <= 1: in closed form; near 0, where that would be rounding, by the series."""
+        tau = self.signal * np.asarray(omega, dtype=float)
+        near = np.abs(tau) < NEAR
+        series = np.polynomial.polynomial.polyval(
+            np.where(near, tau, 0.0), np.append(0.0, self._chaos(NEAR_DEGREE)[1:])
+        )
+        return np.where(near, np.log1p(series), self._closed_log_kernel(tau))
+
+    def _closed_log_kernel(self, tau: Array) -> Array:
+        tau = tau[..., None, None]
         nodes, weights = np.array(self.latent.nodes), np.array(self.latent.weights)
         a, b = nodes[:, None], nodes[None, :]
         exponent = (2 * tau * a * b - tau**2 * (a**2 + b**2)) / (2 * (1 - tau**2))
@@ -137,8 +146,12 @@ class Detection:
     def series(self, degree: int) -> Array:
         """Coefficients (s_v^k E[He_k(ν)])²/k! of f, k = 0 … degree."""
         require(0 <= degree <= MOST_DEGREE, "degree", degree, f"0 … {MOST_DEGREE}")
+        return np.asarray(self._chaos(degree) * self.signal ** np.arange(degree + 1))
+
+    def _chaos(self, degree: int) -> Array:
+        """E[He_k(ν)]²/k!, k = 0 … degree."""
         nodes, weights = np.array(self.latent.nodes), np.array(self.latent.weights)
-        squares = (hermite_values(degree, nodes) @ weights) ** 2 * self.signal ** np.arange(degree + 1)
+        squares = (hermite_values(degree, nodes) @ weights) ** 2
         squares[1 : self.latent.order] = 0.0  # by construction, up to rounding
         return np.asarray(squares)
 
@@ -166,7 +179,8 @@ class Detection:
 
         def ratio(omega: Array) -> Array:
             gain = self.log_kernel(omega)
-            return np.where(gain > 1e-12, self.prior.rate(omega) / np.maximum(gain, 1e-12), np.inf)
+            tiny = np.finfo(float).tiny
+            return np.where(gain > tiny, self.prior.rate(omega) / np.maximum(gain, tiny), np.inf)
 
         sizes = np.geomspace(1e-3, 1 - 1e-9, 400)
         grid = np.concatenate([-sizes[::-1], sizes])

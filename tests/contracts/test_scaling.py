@@ -15,12 +15,12 @@ from sims import network_scaling, threshold_scaling
 from sims.escape_runs import run_study
 from sims.scaling import main
 from sims.scaling_engines import ENGINES, Subject, negated
-from theory.scaling_laws import fit_scaling, ratio_of_medians, resampled_medians
 from sims.threshold_scaling import Study, rates
 from tests.conftest import FALSE_ALARM, SEED, Z_ALARM, model_of
 from theory.activations import hermite_mixture, relu
 from theory.errors import InputError
 from theory.latents import gauss, radau
+from theory.scaling_laws import fit_scaling, ratio_of_medians, resampled_medians
 from theory.tasks import MixedCumulant, spiked_cumulant
 
 DECADES = np.geomspace(1e3, 1e7, 9)

@@ -60,7 +60,9 @@ def test_latex(capsys):
         (["--lr", "nan"], "lr"),
         (["--threshold", "1.5"], "threshold"),
         (["--runs", "0"], "runs"),
-        (["--latex", "--json"], "--latex"),
+        (["--latex", "--json"], "--json: got True; allowed: nothing with --latex"),
+        (["--latex", "--runs", "3"], "--runs"),
+        (["--lr", "1e-30"], "samples: got auto"),
         (["--plot", "no/such/folder/x.png"], "--plot"),
     ],
 )
@@ -95,6 +97,7 @@ def test_scaling(capsys, tmp_path):
         (["--target", "3"], "target: got 3; allowed: 1, 2, first, last"),
         (["--lr", "auto"], "lr"),
         (["--lr", "0"], "lr"),
+        (["--lr", "0.3,0.3"], "lr: got 0.3,0.3; allowed: different values"),
         (["--dims", "100"], "dims"),
         (["--dims", "1e6,1e7", "--p", "6"], "hours"),
         (["--budget", "0"], "budget"),

@@ -14,11 +14,11 @@ from scipy.stats import ks_2samp
 from sims.escape_runs import run_study
 from sims.escape_study import Job
 from sims.scaling_engines import ENGINES, Subject
-from theory.scaling_laws import fit_scaling
 from sims.threshold_scaling import Study, rates
 from tests.conftest import FALSE_ALARM, SEED, Z_ALARM, model_of
 from theory.activations import hermite_mixture, relu
 from theory.latents import gauss, lobatto, radau
+from theory.scaling_laws import fit_scaling
 from theory.tasks import MixedCumulant, spiked_cumulant
 
 CUBIC = model_of(spiked_cumulant(radau(3)), hermite_mixture({3: np.sqrt(2)}))

@@ -42,7 +42,7 @@ def test_small_rate_chain_vs_flow():
 
 
 def test_elimination_vs_chain():
-    """The start foretells the first pair nearly always when noise is weak, less when it is not, and better than the λ's do."""
+    """The start foretells the first pair nearly always where noise is weak, less where not, and better than the λ's do."""
     tensor = SpikedTensor(4, (4.0, 3.0, 2.5))
     weak, strong = (TensorStudy(tensor, 100, δ, runs=128, seed=SEED).run() for δ in (0.02, 0.5))
     shares = [result.score(result.foretold, first_only=True) for result in (weak, strong)]

@@ -157,3 +157,13 @@ def test_bad_values_are_refused():
     for samples, dim in ((0, 10), (np.inf, 10), (1, 1), (1, 10.5)):
         with pytest.raises(InputError):
             detection.log_norm(samples, dim)
+
+
+@pytest.mark.parametrize("beta", [1e-3, 3e-3, 0.05])
+def test_weak_spikes_vs_leading_term(beta):
+    """At small β log f is (s⁴ E[He_4])²/4! ω⁴ and γ_c its extremum, far below the rounding of the closed form."""
+    detection = Detection(gauss(4), beta, RademacherSpike())
+    omega = np.array([-1.0, 0.3, 1.0])
+    leading = 4 / 24 * (detection.signal * omega) ** 4
+    assert detection.log_kernel(omega) == pytest.approx(leading, rel=5 * detection.signal)
+    assert detection.critical_ratio == pytest.approx(np.log(2) / detection.log_kernel(np.array([1.0]))[0], rel=0.05)
