@@ -27,7 +27,7 @@ PLACES = 300  # of n_half on the ladder
 class FlowStudy:
     """``runs`` replicas at each N of ``dims``, recovery at |m_ij| >= ``threshold``.
 
-    Raises InputError for fewer than two different N, or N so small that random overlaps reach the threshold (5/√N), runs
+    Raises InputError for fewer than two different N, or N so small that random overlaps reach the threshold (3/√N), runs
     outside 4 … 10^4, a negative seed, and for what ``FixedSampleFlow`` refuses.
     """
 

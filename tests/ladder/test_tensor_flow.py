@@ -197,18 +197,25 @@ def test_replicas_are_theirs_alone():
 
 
 def test_starts_are_those_that_the_flow_without_noise_can_use():
-    """One spike of odd order: the start is uniform given m > 0, so half of the draws are refused, and none for even p."""
-    for order, runs in ((3, 60), (4, 10)):
-        flow = FixedSampleFlow(SpikedTensor(order, (1.0,)), 20, (1.0,))
+    """One spike: uniform given m > 0 for odd p, where half of the draws are refused; uniform for even p, none refused."""
+    for order, dim, runs in ((3, 20, 60), (4, 3, 200)):
+        flow = FixedSampleFlow(SpikedTensor(order, (1.0,)), dim, (1.0,))
         found = [flow.start(np.random.default_rng([SEED, k])) for k in range(runs)]
         m = np.array([(V.T @ X)[0, 0] for V, X, _ in found])
         tries = np.array([t for *_, t in found])
+        assert stats.kstest(m**2, stats.beta(0.5, (dim - 1) / 2).cdf).pvalue > FALSE_ALARM
         if order == 3:
             assert np.all(m > 0)
-            assert stats.kstest(m**2, stats.beta(0.5, 9.5).cdf).pvalue > FALSE_ALARM
             assert stats.binomtest(runs, int(tries.sum()), 0.5).pvalue > FALSE_ALARM
         else:
             np.testing.assert_array_equal(tries, 1)
+            assert stats.binomtest(int((m > 0).sum()), runs, 0.5).pvalue > FALSE_ALARM
+
+
+def test_spikes_out_of_reach_are_one_line(monkeypatch):
+    monkeypatch.setattr(fixed_sample_flow, "MOST_STARTS", 0)
+    with pytest.raises(InputError, match="snr: got"):
+        FixedSampleFlow(TENSOR, 10, (1.0,)).start(np.random.default_rng(SEED))
 
 
 def test_half_and_growth_are_found_in_runs_made_to_have_them(rng):

@@ -112,7 +112,7 @@ def alarm_of(comparisons):
 def test_covariance_of_the_noise_vs_formula(order, name, rng):
     """All entries within and across columns, of the contracted tensor as of the law."""
     tensor, X, noise = tensor_of(order, 3), frame(rng, 3, 5), NOISES[name]
-    found = draws(noise.kernel(tensor), noise.normals(tensor, 5), tensor, X, 10_000)
+    found = draws(noise.kernel(tensor), noise.normals(tensor, 5), tensor, X, 6_000)
     scores = covariance_scores(found, noise_covariance(tensor, X))
     assert np.abs(scores).max() < alarm_of(scores.size)
 
@@ -160,11 +160,11 @@ class WrongLaw(GradientLaw):
 def test_a_wrong_noise_is_seen(order, wrong, rng):
     """p = 2 without the correlation of its columns, p = 3 with it: covariance and trajectories both raise the alarm."""
     tensor, X = tensor_of(order, 2), frame(rng, 2, 5)
-    found = draws(wrong, 10, tensor, X, 4000)
+    found = draws(wrong, 10, tensor, X, 3000)
     assert np.abs(covariance_scores(found, noise_covariance(tensor, X))).max() > 8
     times, start = np.array([1, 8, 40]), np.diag([0.7, -0.7])
     right, false = (
-        distributions(TensorSGD(tensor, 6, 0.4, noise, start).run(2500, 40, SEED + k, 0.6, times=times))
+        distributions(TensorSGD(tensor, 6, 0.4, noise, start).run(1500, 40, SEED + k, 0.6, times=times))
         for k, noise in enumerate((ExplicitTensor(), WrongLaw(wrong)))
     )
     with pytest.raises(AssertionError, match="p-value"):
