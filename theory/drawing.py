@@ -90,7 +90,8 @@ def draw_ensemble(ensemble: "Ensemble | NetworkEnsemble", ax: Any = None, log: b
         median, ends = escapes.quantile(spike, 0.5), np.array(escapes.quantile_interval(spike, 0.5))
         if 0 < median < np.inf:
             colour, known = colour_of(spike, escapes.spikes), np.clip(ends, 0, axes.get_xlim()[1])
-            axes.plot(known, [escapes.threshold] * 2, "|-", color=colour, lw=2.2, ms=10, mew=2.2, zorder=8)
+            if tuple(ends) != (0.0, np.inf):  # so few runs that nothing is known
+                axes.plot(known, [escapes.threshold] * 2, "|-", color=colour, lw=2.2, ms=10, mew=2.2, zorder=8)
             mark_escape(axes, colour, escapes.threshold, median)
     return _legend(axes, {"median escape, 95 % interval": {"marker": "o", "color": GREY, "mec": "white", "lw": 2.2}})
 
