@@ -101,7 +101,7 @@ def small(command: Command) -> tuple[str, ...] | None:
         case "sims.smoothing":
             extra = ("--dims", "48,64", "--runs", "4", "--samples", "1e5")
         case "sims.tensor_flow":
-            extra = ("--dims", "8,10", "--runs", "2", "--quiet")
+            extra = ("--dims", "20,24", "--runs", "4", "--quiet")
         case "sims.scaling" if "--snr" in given:
             extra = ("--dims", "20,30", "--lr", "0.3", "--runs", "2", "--hours", "9", "--quiet")
         case "sims.scaling":
