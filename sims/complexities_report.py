@@ -4,7 +4,7 @@ from math import isfinite, log
 from typing import Any
 
 from sims.complexities_study import BETA, CRITERIA, LEVEL, Complexities, Curve, Point
-from sims.scaling_report import columns, finite, json_text
+from solvers.tables import columns, finite, json_text
 
 
 def complexities_table(result: Complexities) -> str:

@@ -4,7 +4,6 @@ At each the same neuron, d and learning rate: the ODE (fixed points, ranks), the
 times, overlaps at the end). The order of two spikes is scored run by run.
 """
 
-import json
 from dataclasses import dataclass
 from itertools import combinations
 from math import inf, isfinite
@@ -17,6 +16,7 @@ from solvers.chain import OverlapChain
 from solvers.prediction import Prediction, predict
 from solvers.random_start import step_of
 from solvers.sde import OverlapSDE
+from solvers.tables import columns, finite, json_text
 from theory.errors import require
 from theory.population import Model
 from theory.results import Ensemble, EscapeTimes, time_grid, wilson_interval
@@ -177,7 +177,7 @@ def study_table(study: LevelsStudy, points: list[Point], interrupted: bool = Fal
 def _spike_lines(point: Point) -> list[str]:
     head = ("spike", "rank", "ODE/samples", "SDE median", "chain median", "95 % interval", "censored", "α* ODE", "|α| SDE",
             "|α| chain", "status")  # fmt: skip
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for d in point.prediction.directions:
         escapes, theory = point.chain.escapes, point.sde.escapes.quantile(d.spike, 0.5)
         low, high = escapes.median_interval(d.spike)
@@ -188,8 +188,7 @@ def _spike_lines(point: Point) -> list[str]:
             f"{escapes.n_censored(d.spike)}/{len(escapes.times)}", f"{d.fixed_point:.3f}",
             f"{overlap_at_rest(point.sde, d.spike)[0]:.3f}", f"{rest:.3f} ± {1.96 * error:.3f}", d.status,
         ))  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return columns(rows)
 
 
 def _order_lines(point: Point) -> list[str]:
@@ -215,12 +214,12 @@ def _seen(value: float, beyond: str = "> budget") -> str:
 
 def study_json(study: LevelsStudy, points: list[Point], interrupted: bool = False) -> str:
     """``{"schema": 1, "run", "interrupted", "points": [{"corr", "spikes": {name: …}, "pairs": […], …}]}``."""
-    return json.dumps({
+    return json_text({
         "schema": 1,
         "run": {name: getattr(study, name) for name in ("dim", "lr", "threshold", "order", "runs", "seed")},
         "interrupted": interrupted,
         "points": [_as_dict(point) for point in points],
-    }, indent=2, allow_nan=False) + "\n"  # fmt: skip
+    })  # fmt: skip
 
 
 def _as_dict(point: Point) -> dict[str, Any]:
@@ -232,7 +231,7 @@ def _as_dict(point: Point) -> dict[str, Any]:
         "correlations": point.correlations.tolist(),
         "spikes": {d.spike: _spike_dict(point, d.spike) for d in point.prediction.directions},
         "pairs": [
-            {"first": s.first, "then": s.then, "sde": _number(s.predicted), "chain": _number(s.measured),
+            {"first": s.first, "then": s.then, "sde": finite(s.predicted), "chain": finite(s.measured),
              "chain_ci95": list(s.measured_interval), "runs": s.runs}
             for s in scores(point)
         ],
@@ -246,13 +245,9 @@ def _spike_dict(point: Point, spike: str) -> dict[str, Any]:
     escapes, (rest, error) = point.chain.escapes, overlap_at_rest(point.chain, spike)
     return {
         "exponent": d.information_exponent, "rank": d.order_reached, "waits_for": list(d.waits_for), "status": d.status,
-        "ode_samples": _number(d.escape_samples), "sde_median": _number(point.sde.escapes.quantile(spike, 0.5)),
-        "chain_median": _number(escapes.quantile(spike, 0.5)),
-        "chain_median_ci95": [_number(x) for x in escapes.median_interval(spike)], "censored": escapes.n_censored(spike),
+        "ode_samples": finite(d.escape_samples), "sde_median": finite(point.sde.escapes.quantile(spike, 0.5)),
+        "chain_median": finite(escapes.quantile(spike, 0.5)),
+        "chain_median_ci95": [finite(x) for x in escapes.median_interval(spike)], "censored": escapes.n_censored(spike),
         "fixed_point": d.fixed_point, "sde_at_rest": overlap_at_rest(point.sde, spike)[0],
-        "chain_at_rest": rest, "chain_at_rest_error": _number(error),
+        "chain_at_rest": rest, "chain_at_rest_error": finite(error),
     }  # fmt: skip
-
-
-def _number(value: float) -> float | None:
-    return value if isfinite(value) else None

@@ -1,18 +1,16 @@
 """Gradient flow of tensor PCA on a fixed sample: ``python -m sims.tensor_flow --plot FILE``. A composition root."""
 
-import json
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from solvers.options import Parser, add_output_options, check_plot_path, origin_of, run_command
+from solvers.tables import json_text
 from theory.numerals import number, whole_number
 
 if TYPE_CHECKING:
     from sims.tensor_flow_study import FlowResult, Half
 
-T = TypeVar("T", int, float)
 PROGRAM = "sims.tensor_flow"
 EXAMPLES = """examples:
   python -m sims.tensor_flow --dims 20,30,45 --runs 32
@@ -54,11 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _answer(words: Namespace) -> int:
     from sims.tensor_flow_study import FlowStudy, run_study
+    from theory.numerals import numbers_from_text, whole_numbers_from_text
     from theory.tensor_pca import SpikedTensor
 
     check_plot_path(words.plot)
-    tensor = SpikedTensor(words.p, _numbers("snr", words.snr, number, "1,0.5"))
-    dims = tuple(sorted(_numbers("dims", words.dims, whole_number, "20,30,45")))
+    tensor = SpikedTensor(words.p, numbers_from_text("snr", words.snr))
+    dims = tuple(sorted(whole_numbers_from_text("dims", words.dims)))
     study = FlowStudy(tensor, dims, words.runs, words.threshold, words.seed)
     result = run_study(study, words.quiet, words.threads)
     sys.stdout.write(flow_json(result) if words.json else flow_table(result))
@@ -68,16 +67,6 @@ def _answer(words: Namespace) -> int:
 
         save(plot_flow(result), words.plot, origin_of(words))
     return 0
-
-
-def _numbers(argument: str, text: str, read: Callable[[str], T], example: str) -> tuple[T, ...]:
-    """Numbers separated by commas."""
-    from theory.errors import InputError
-
-    try:
-        return tuple(read(piece) for piece in text.split(","))
-    except ValueError:
-        raise InputError(argument, repr(text), f"numbers separated by commas, as in {example}") from None
 
 
 def flow_table(result: "FlowResult") -> str:
@@ -131,7 +120,7 @@ def flow_json(result: "FlowResult") -> str:
         },
         "interrupted": result.interrupted,
     }  # fmt: skip
-    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+    return json_text(record)
 
 
 def _entry(half: "Half", shares: list[float]) -> dict[str, object]:

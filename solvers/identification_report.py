@@ -1,11 +1,10 @@
 """One recovered hierarchy, and the digits, in words and as JSON."""
 
-import json
 from math import isinf
-from typing import Any
 
 from solvers.digit_blocks import NAMES, Check, DigitBlocks, regions
 from solvers.identification import Recovered
+from solvers.tables import json_text
 from theory.results import Array
 
 
@@ -25,7 +24,7 @@ def recovered_text(found: Recovered) -> str:
 
 def recovered_json(found: Recovered, samples: float, level: float) -> str:
     """``{"schema": 1, "samples", "level", "leaves", "edges", "directed", "states", "undetermined", "misfits"}``."""
-    return _dump({
+    return json_text({
         "schema": 1, "samples": None if isinf(samples) else int(samples), "level": level, "leaves": list(found.leaves),
         "directed": found.graph.is_directed(), "edges": sorted(sorted(e) if not found.graph.is_directed() else list(e)
                                                                for e in found.graph.edges),
@@ -62,7 +61,7 @@ def digits_text(blocks: DigitBlocks) -> str:
 def digits_json(blocks: DigitBlocks) -> str:
     """``{"schema": 1, "images", "level", "refuted_quartets", "quartets", "regions", "checks"}``."""
     gone, quartets = blocks.refuted
-    return _dump({
+    return json_text({
         "schema": 1, "images": len(blocks.states), "level": blocks.level, "refuted_quartets": gone, "quartets": quartets,
         "certain_edges": len(blocks.verdict.latents) - 1,
         "regions": [[NAMES[v] for v in sorted(region)] for region in _ordered(blocks.tree)],
@@ -78,7 +77,3 @@ def _ordered(tree: Array) -> list[frozenset[int]]:
 
 def _names(region: frozenset[int]) -> str:
     return "+".join(NAMES[v] for v in sorted(region))
-
-
-def _dump(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2, allow_nan=False) + "\n"

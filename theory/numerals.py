@@ -25,3 +25,11 @@ def numbers_from_text(argument: str, text: str) -> tuple[float, ...]:
         return tuple(number(word) for word in text.split(","))
     except ValueError:
         raise InputError(argument, repr(text), "numbers, as in 3,2,1") from None
+
+
+def whole_numbers_from_text(argument: str, text: str) -> tuple[int, ...]:
+    """``100,1e3``. Raises InputError, which names the argument."""
+    try:
+        return tuple(whole_number(word) for word in text.split(","))
+    except (ValueError, OverflowError):
+        raise InputError(argument, repr(text), "whole numbers, as in 100,1e3") from None
