@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from theory.results import Ensemble, EscapeTimes, Trajectory
 
 
-def library(module: str) -> Any:
-    """An optional library. Raises ImportError that names the extra if it is not installed."""
+def library(module: str, extra: str = "data") -> Any:
+    """An optional library. Raises ImportError that names the extra which installs it."""
     try:
         return import_module(module)
     except ImportError:
-        raise ImportError(f"{module} is not installed: pip install 'downstairs[data]'") from None
+        raise ImportError(f"{module} is not installed: pip install 'downstairs[{extra}]'") from None
 
 
 def trajectory_frame(trajectory: "Trajectory") -> Any:
