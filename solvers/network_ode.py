@@ -23,7 +23,9 @@ from solvers.network_moments import Closure, choose_closure
 from theory.errors import InputError, require
 from theory.network_results import NetworkTrajectory
 from theory.networks import NetworkModel, NetworkState, Rates, check_start
-from theory.results import EscapeTimes, time_grid
+from theory.result_tables import run_dataset
+from theory.results import EscapeTimes, Result, time_grid
+from theory.summaries import Summary, clock_text, last_recorded, spread_text
 
 Array = NDArray[np.float64]
 HUGE = 1e6  # the flow has run away where |w|², |a|, |b| or |a_0| is this many times its start (or 1)
@@ -34,8 +36,8 @@ CHECKS, SCRAMBLINGS = 8, 4  # states along the path, and samples at each, from w
 PATIENCE = 100  # evaluations of the flow per d samples, and for a start 50 times that; 2 … 15 are usual
 
 
-@dataclass(frozen=True)
-class NetworkFlow:
+@dataclass(frozen=True, repr=False)
+class NetworkFlow(Result):
     """One integrated flow. ``trajectory`` holds it as one run; ``escapes`` in samples, inf where not within the budget.
 
     ``closure`` names the source of the expectations. ``closure_errors`` is its estimated error in the drift of R, for each
@@ -55,6 +57,32 @@ class NetworkFlow:
     def closure_error(self) -> float:
         """The largest of ``closure_errors``; 0 if the expectations are exact."""
         return max(self.closure_errors.values(), default=0.0)
+
+    def summary(self) -> Summary:
+        """Escape in samples and last overlap of every spike; where the expectations come from, and the warning."""
+        ends = (spread_text(last_recorded(self.trajectory.of(s))) for s in self.escapes.spikes)
+        rows = tuple((*row, end) for row, end in zip(self.escapes.summary().rows, ends, strict=True))
+        title = f"NetworkFlow: d → ∞, {self.escapes.limits}; recorded at {clock_text(self.trajectory.times)}"
+        errors = ", ".join(f"{block} {error:.2g}" for block, error in self.closure_errors.items())
+        notes = (
+            f"expectations: {self.closure}" + (f"; relative error of the drift: {errors}" if errors else ""),
+            *([f"warning: {self.warning}"] if self.warning else []),
+        )
+        return Summary(title, ("spike", "escape", "best neuron at last"), rows, notes)
+
+    def plot(self, ax: Any = None, log: bool = False) -> Any:
+        """Draw the best neuron's overlaps, and the escapes on the threshold. Returns the Matplotlib axes."""
+        from theory.drawing import mark_escapes
+
+        return mark_escapes(self.trajectory.plot(ax, log=log), self.escapes)
+
+    def to_dataframe(self) -> Any:
+        """The trajectory's ``pandas.DataFrame`` (needs pandas)."""
+        return self.trajectory.to_dataframe()
+
+    def to_xarray(self) -> Any:
+        """The trajectory's ``xarray.Dataset`` with ``escape`` (run, spike) in samples (needs xarray)."""
+        return run_dataset(self.trajectory, self.escapes)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
 from solvers.fields import Field, SeriesField, accurate_field
+from solvers.segments import Segment
 from theory.errors import require
 from theory.exponents import VISIBLE
 from theory.population import Population
-from theory.results import EscapeTimes, Trajectory
+from theory.result_tables import run_dataset
+from theory.results import EscapeTimes, Result, Trajectory
 from theory.spaces import Space
-from theory.summaries import Shown, Summary, samples_text
+from theory.summaries import Summary, samples_text
 
 Array = NDArray[np.float64]
 RTOL, ATOL = 1e-8, 1e-12
@@ -63,25 +65,12 @@ class FixedPoint:
         return bool(np.all(self.eigenvalues.real < 0))
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A part of a flow with a clock of its own, from ``begin`` on (in units of d/δ samples): SciPy's solution."""
-
-    begin: float
-    solution: Any
-
-    @property
-    def end(self) -> float:
-        """When the next part takes over."""
-        return float(self.begin + self.solution.t[-1])
-
-
 @dataclass(frozen=True, repr=False)
-class FlowRun(Shown):
+class FlowRun(Result):
     """One integrated flow: dense output in samples, first crossing of the threshold by each spike, and its end."""
 
     spikes: tuple[str, ...]
-    segments: tuple["Segment", ...]
+    segments: tuple[Segment, ...]
     samples_per_unit: float
     escape_samples: Array
     threshold: float
@@ -100,7 +89,7 @@ class FlowRun(Shown):
         for segment in self.segments:
             inside = (tau >= segment.begin) & (tau <= segment.end)
             if inside.any():
-                result[inside] = segment.solution.sol(tau[inside] - segment.begin).T
+                result[inside] = segment.at(tau[inside] - segment.begin)
         return result
 
     def evolve(self, samples: Array) -> Trajectory:
@@ -117,6 +106,10 @@ class FlowRun(Shown):
         seen = self.escape_samples[np.isfinite(self.escape_samples)]
         return 2.5 * float(seen.max()) if seen.size and seen.max() > 0 else max(self.duration, 10.0)
 
+    def grid(self, log: bool = False) -> Array:
+        """500 times up to ``horizon``, in samples: evenly spaced, or in the last four decades evenly in log time."""
+        return np.geomspace(self.horizon / 1e4, self.horizon, 500) if log else np.linspace(0, self.horizon, 500)
+
     def summary(self) -> Summary:
         """Escape in samples and last overlap of every spike, and whether the flow rests there."""
         rows = zip(self.spikes, map(samples_text, self.escape_samples), (f"{a:.3f}" for a in self.end), strict=True)
@@ -126,13 +119,17 @@ class FlowRun(Shown):
 
     def plot(self, ax: Any = None, log: bool = False) -> Any:
         """Draw |α_k| up to ``horizon``, a dot at every escape. Returns the Matplotlib axes, new ones for None."""
-        from theory.drawing import colour_of, mark_escape
+        from theory.drawing import mark_escapes
 
-        grid = np.geomspace if log else np.linspace
-        axes = self.evolve(grid(self.horizon / 1e4 if log else 0, self.horizon, 500)).plot(ax, log)
-        for spike, samples in zip(self.spikes, self.escape_samples, strict=True):
-            mark_escape(axes, colour_of(spike, self.spikes), self.threshold, float(samples))
-        return axes
+        return mark_escapes(self.evolve(self.grid(log)).plot(ax, log), self.escape())
+
+    def to_dataframe(self) -> Any:
+        """The overlaps on ``grid()`` as a ``pandas.DataFrame``, see ``Trajectory.to_dataframe`` (needs pandas)."""
+        return self.evolve(self.grid()).to_dataframe()
+
+    def to_xarray(self) -> Any:
+        """An ``xarray.Dataset``: ``overlap`` on ``grid()``, and ``escape`` (run, spike) in samples (needs xarray)."""
+        return run_dataset(self.evolve(self.grid()), self.escape())
 
 
 @dataclass(frozen=True)
@@ -183,7 +180,7 @@ class PopulationODE:
         stop = [all_crossed] if stop_at_escape and np.isinf(escapes).any() else []
         begin = 0.0
         for part, at_rest in self._parts(start, np.ones(len(start)), RTOL, stop):
-            segments.append(Segment(begin, part))
+            segments.append(Segment.of(begin, part))
             end, settled = part.y[:, -1], at_rest
             for k in np.flatnonzero(np.isinf(escapes)):
                 escapes[k] = begin + _first_crossing(part, int(k), threshold)
@@ -354,6 +351,6 @@ def run_converged(
 
 def _spread_along(run: FlowRun, n_points: int = 8) -> Array:
     """Points of the flow that are evenly spaced in arc length, so that the fast transition is not skipped."""
-    path = np.hstack([segment.solution.y for segment in run.segments]).T if run.segments else run.end[None]
+    path = np.concatenate([segment.at(segment.times) for segment in run.segments]) if run.segments else run.end[None]
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     return path[np.searchsorted(length, np.linspace(0, length[-1], n_points))]

@@ -13,7 +13,8 @@ from theory.errors import InputError, require
 from theory.exponents import Staircase, ThresholdLaw, Verdict, critical_rate, driving_forms, first_form
 from theory.population import Model, Population
 from theory.quadrature import tail_bound
-from theory.summaries import ABSENT, Shown, Summary, samples_text
+from theory.results import Result
+from theory.summaries import ABSENT, Summary, samples_text
 
 if TYPE_CHECKING:
     from solvers.random_start import EscapeLaw, RandomStart
@@ -52,7 +53,7 @@ class Baseline:
 
 
 @dataclass(frozen=True, repr=False)
-class Prediction(Shown):
+class Prediction(Result):
     """Everything ``python -m solvers.predict`` prints; times in samples, inf where it never happens.
 
     ``flow`` and the directions' escape times are the ODE's from ``start``. ``random`` holds the escape laws from a random
@@ -128,6 +129,18 @@ class Prediction(Shown):
         if self.random is not None:
             mark_laws(axes, self.threshold, {law.spike: law.quantiles for law in self.random.laws})
         return axes
+
+    def to_dataframe(self) -> Any:
+        """A ``pandas.DataFrame``, one row a spike, times in samples: the summary to the last digit (needs pandas)."""
+        from solvers.prediction_tables import prediction_frame
+
+        return prediction_frame(self)
+
+    def to_xarray(self) -> Any:
+        """An ``xarray.Dataset``: the flow's, and escape quantiles (quantile, spike) from a random start (needs xarray)."""
+        from solvers.prediction_tables import prediction_dataset
+
+        return prediction_dataset(self)
 
 
 def predict(

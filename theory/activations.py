@@ -4,7 +4,7 @@ To add an activation, write a function that returns an ``Activation`` and enter 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import factorial, isfinite
 
@@ -17,6 +17,7 @@ from theory.hermite import hermite, project_on_hermite, sqrt_factorials
 from theory.numerals import number, whole_number
 
 Z = sp.Symbol("z", real=True)
+HIGHEST = 12  # degree of a mixture
 SMALLEST, LARGEST = 1e-6, 1e6  # of coefficients: beyond, squares and critical rates leave the range of doubles
 COEFFICIENTS = "1e-6 … 1e6 in absolute value"
 
@@ -65,7 +66,7 @@ class Activation:
     name: str
     expression: sp.Expr
     kinks: tuple[float, ...] = ()
-    closed_form: Callable[[int], sp.Expr] | None = None
+    closed_form: Callable[[int], sp.Expr] | None = field(default=None, compare=False)
 
     @property
     def function(self) -> ScalarFunction:
@@ -137,7 +138,7 @@ def hermite_mixture(coefficients: dict[int, float]) -> Activation:
     """σ = sum_k c_k/k! He_k with the given c_k: a polynomial, for which every series here is exact."""
     require(bool(coefficients), "hermite mixture", "no term", "terms like 2=1,4=-0.5")
     for k, c in coefficients.items():
-        require(0 <= k <= 12, "hermite mixture degree", k, "0 … 12")
+        require(0 <= k <= HIGHEST, "hermite mixture degree", k, f"0 … {HIGHEST}")
         require(SMALLEST <= abs(c) <= LARGEST, f"hermite mixture c_{k}", c, COEFFICIENTS)
     require(max(coefficients) > 0, "hermite mixture", "a constant", "at least one term of degree 1 or more")
     exact = {k: sp.Float(c) for k, c in coefficients.items()}
@@ -179,3 +180,22 @@ def activation_from_text(text: str) -> Activation:
     if name not in CATALOGUE or ":" in text:
         raise InputError("activation", repr(text), known)
     return CATALOGUE[name]()
+
+
+def exact_text(activation: Activation) -> str:
+    """What ``activation_from_text`` reads as this very activation: its name, numbers to the last digit.
+
+    Raises InputError for an activation that is not of this module: its formula is code.
+    """
+    text = activation.name
+    if text.startswith("relu:"):
+        text = f"relu:{-activation.kinks[0]!r}"
+    elif text.startswith("hermite:") and activation.closed_form:
+        known = {k: float(activation.closed_form(k)) for k in range(HIGHEST + 1)}
+        text = "hermite:" + ",".join(f"{k}={c!r}" for k, c in known.items() if c)
+    try:
+        known_one = activation_from_text(text) == activation
+    except InputError:
+        known_one = False
+    require(known_one, "activation", activation.name, "one of theory.activations", "one of your own is code: keep that")
+    return text

@@ -102,6 +102,13 @@ def mark_escape(axes: Any, colour: str, threshold: float, samples: float) -> Non
         axes.plot([samples], [threshold], "o", color=colour, ms=7, mec="white", zorder=9)
 
 
+def mark_escapes(axes: Any, escapes: EscapeTimes) -> Any:
+    """On the threshold a dot at every escape of one run. Returns the axes."""
+    for spike, samples in zip(escapes.spikes, escapes.times[0], strict=True):
+        mark_escape(axes, colour_of(spike, escapes.spikes), escapes.threshold, float(samples))
+    return axes
+
+
 def mark_laws(axes: Any, threshold: float, laws: dict[str, dict[float, float]]) -> None:
     """On the threshold the quantiles of each spike's escape time: a diamond at the median, a bar from 10 to 90 %."""
     for spike, quantiles in laws.items():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from theory.network_results import NetworkEnsemble
+    from theory.network_results import NetworkEnsemble, NetworkTrajectory
     from theory.results import Ensemble, EscapeTimes, Trajectory
 
 
@@ -68,16 +68,22 @@ def network_ensemble_frame(ensemble: "NetworkEnsemble") -> Any:
     return table
 
 
+def run_dataset(trajectory: "Trajectory | NetworkTrajectory", escapes: "EscapeTimes") -> Any:
+    """What the trajectory and the escapes have."""
+    known = escapes.to_xarray()
+    return trajectory.to_xarray().merge(known).assign_attrs(known.attrs)
+
+
 def ensemble_dataset(ensemble: "Ensemble | NetworkEnsemble") -> Any:
-    """What the trajectory and the escapes have, with the replicas' numbers along run."""
-    data = ensemble.trajectory.to_xarray().merge(ensemble.escapes.to_xarray())
+    """The same, with the replicas' numbers along run."""
+    data = run_dataset(ensemble.trajectory, ensemble.escapes)
     facts = {
         "interrupted": int(ensemble.interrupted),  # NetCDF knows no truth values
         "seconds": float(ensemble.seconds),
         "samples": float(ensemble.samples),
     }
     data = data.assign_coords(replica=("run", np.array(ensemble.replicas, dtype=np.int64)))
-    return data.assign_attrs({**ensemble.escapes.to_xarray().attrs, **facts})
+    return data.assign_attrs(facts)
 
 
 def network_ensemble_dataset(ensemble: "NetworkEnsemble") -> Any:

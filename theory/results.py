@@ -13,16 +13,27 @@ import numpy as np
 from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
-from theory.summaries import ABSENT, Shown, Summary, clock_text, counted, last_recorded, samples_text, spread_text
+from theory.summaries import ABSENT, Summary, clock_text, counted, last_recorded, samples_text, spread_text
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)
-class Result(Shown):
+class Result:
     """What every result can do. ``provenance``: command, environment and model in the file it was loaded from, if it was."""
 
     provenance: Mapping[str, Any] | None = field(default=None, kw_only=True, compare=False)
+
+    def summary(self) -> Summary:
+        """The table by which it introduces itself: its ``repr``, and what a notebook shows of it."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        """The summary as text."""
+        return self.summary().text()
+
+    def _repr_html_(self) -> str:
+        return self.summary().html()
 
     def save(self, path: Path | str, model: Any = None, command: str | None = None) -> None:
         """Keep it in one file, whole or not at all; see ``theory.result_files.save``. Raises InputError."""

@@ -43,21 +43,6 @@ class Summary:
         )
 
 
-class Shown:
-    """Whatever has a ``summary``: that is its ``repr``, and what a notebook shows of it."""
-
-    def summary(self) -> Summary:
-        """The table by which it introduces itself."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        """As text."""
-        return self.summary().text()
-
-    def _repr_html_(self) -> str:
-        return self.summary().html()
-
-
 def counted(n: int, noun: str) -> str:
     """``1 run``, ``40 runs``."""
     return f"{n} {noun}" + ("" if n == 1 else "s")

@@ -250,6 +250,16 @@ def test_another_header_is_refused(kept, change):
     refused(kept)
 
 
+@pytest.mark.parametrize("kind", [
+    "theory.results.Ensemble", "Ensemble", "subprocess.Popen", "os.path.join", "theory.store.Store", "solvers.absent.X", 3,
+    "solvers.__main__.main", "theory.result_files.Any", "theory.exponents.ThresholdLaw", "theory.results.Path", "", None,
+])  # fmt: skip
+def test_nothing_but_results_is_made(kept, kind):
+    """Other classes, whole results without their fields, and values that are no results."""
+    rewrite(kept, lambda header: header.update(result={"kind": kind, "leap": 2}))
+    refused(kept)
+
+
 def test_pickled_arrays_are_refused(kept, tmp_path):
     np.save(tmp_path / "evil.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     rewrite(kept, lambda _: None, **{"trajectory.times.npy": (tmp_path / "evil.npy").read_bytes()})
