@@ -192,6 +192,12 @@ function makeCloud(result, { runs, seed, points = 140 }) {
   return cloud;
 }
 
+// Distribution-free 95 % interval of the median from sorted numbers: order statistics n/2 ± 1.96 √n/2; an end may be 0 or Infinity.
+function medianInterval(sorted) {
+  const n = sorted.length, spread = 1.96 * Math.sqrt(n) / 2;
+  return [sorted[Math.floor(n / 2 - spread) - 1] ?? 0, sorted[Math.ceil(n / 2 + spread)] ?? Infinity];
+}
+
 // Order statistic at share q of numbers that may be Infinity (censored): a linear interpolation, Infinity if it reaches there.
 function quantile(sorted, q) {
   const at = q * (sorted.length - 1), low = Math.floor(at), high = Math.ceil(at);

@@ -194,7 +194,14 @@ function drawThreshold(canvas, { result, curves, share }) {
 
 function cloudSummary(cloud, k) {
   const sorted = cloud.escapes.map((e) => e[k]).sort((x, y) => x - y);
-  return { q10: quantile(sorted, 0.1), median: quantile(sorted, 0.5), q90: quantile(sorted, 0.9), share: sorted.filter(Number.isFinite).length / Math.max(1, sorted.length) };
+  return { median: quantile(sorted, 0.5), interval: medianInterval(sorted), share: sorted.filter(Number.isFinite).length / Math.max(1, sorted.length) };
+}
+
+function cloudText(k, { median, interval, share }) {
+  const often = share < 1 ? `; ${Math.round(100 * share)} % recovered` : "";
+  if (median === Infinity) return `${SPIKES[k]}: median beyond the picture${often}`;
+  const [low, high] = interval.map((t) => (t === Infinity ? "…" : human(t)));
+  return `${SPIKES[k]}: median ${human(median)} [${low}, ${high}]${often}`;
 }
 
 function drawCloud(canvas, { result, cloud, share }) {
@@ -202,9 +209,9 @@ function drawCloud(canvas, { result, cloud, share }) {
   if (cloud.tooLong) // before any run, or after some: a median of the quick ones alone would mislead
     return notice(ctx, colours, { x: 0, y: 0, w, h }, "The runs would take too many steps here: one spike relaxes that much faster than the slowest escapes. Try a smaller d or lr.");
   const n = cloud.overlaps.length, summaries = model.present.map((k) => cloudSummary(cloud, k));
-  const entries = model.present.map((k, i) => ({ ...kind(k, colours), text: `${SPIKES[k]}: median ${summaries[i].median === Infinity ? "beyond the picture" : human(summaries[i].median)}, recovered ${Math.round(100 * summaries[i].share)} %` }));
-  entries.push(thresholdEntry(colours, threshold), { text: "ODE from the typical start", colour: colours.ink, dash: "dotted" }, { text: `${n} of ${cloud.runs} runs: lines, median, 10–90 % band` });
-  const above = legend(ctx, colours, 3.4 * colours.size, 0, w - 3.4 * colours.size, entries, 22), box = { x: 0, y: above, w, h: h - above };
+  const entries = model.present.map((k, i) => ({ ...kind(k, colours), text: cloudText(k, summaries[i]) }));
+  entries.push(thresholdEntry(colours, threshold), { text: "ODE from the typical start", colour: colours.ink, dash: "dotted" }, { text: `${n} of ${cloud.runs} runs: median [95 %], 10–90 %` });
+  const above = legend(ctx, colours, 3.4 * colours.size, 0, w - 3.4 * colours.size, entries, 26), box = { x: 0, y: above, w, h: h - above };
   const axes = makeAxes(ctx, colours, box, { min: cloud.times[0], max: cloud.end, log: true, label: "samples t (log scale)" }, { min: 0, max: 1.02, label: "overlap |α|" });
   horizontal(axes, threshold);
   const ode = overlapsAt(flow, cloud.times.map((t) => t / unit));

@@ -20,6 +20,7 @@ from solvers.prediction import predict
 from solvers.sde import OverlapSDE
 from tests.conftest import FALSE_ALARM, SEED, model_of
 from theory.population import Population
+from theory.results import EscapeTimes
 from theory.tasks import MixedCumulant
 
 pytestmark = pytest.mark.browser
@@ -250,6 +251,17 @@ def test_runs_of_a_seed_are_the_same_whatever_runs_beside_them(computing):
     assert few == many[:25]
     assert len(set(few)) == 25
     assert not set(few) & set(other)
+
+
+@pytest.mark.parametrize(("n", "censored"), [(1, 0), (5, 1), (6, 0), (40, 22), (200, 0), (1000, 499)])
+def test_medians_of_the_cloud_vs_escape_times(computing, n, censored):
+    """Median and its interval, censored runs with them."""
+    times = np.sort(np.random.default_rng(SEED).exponential(1e5, n))
+    times[n - censored :] = np.inf
+    script = "(times) => [quantile(times, 0.5), ...medianInterval(times)].map(String)"
+    found = computing.evaluate(script, [float(t) for t in times])
+    theirs = EscapeTimes(("v",), times[:, None], 0.3, 1e9)
+    assert [float(x) for x in found] == [theirs.quantile("v", 0.5), *theirs.quantile_interval("v", 0.5)]
 
 
 def test_random_numbers_have_their_laws(computing):
