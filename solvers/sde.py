@@ -95,10 +95,12 @@ class OverlapSDE:
 
         Overlaps are recorded at ``times`` (in samples, sorted; the steps then end on them). Each trajectory has its own
         SeedSequence child: results do not depend on ``threads``. Escape times are continuous; inf: not within ``samples``.
+        Raises InputError for values out of their range.
         """
         replicas = replica_numbers(runs)
         require(np.isfinite(samples) and samples > 0, "samples", samples, "a finite number > 0")
         require(0 < threshold < 1, "threshold", threshold, "a number between 0 and 1")
+        require(threads is None or 1 <= threads <= 1024, "threads", threads, "1 … 1024")
         r, unit, begin = len(self.spikes), self.lr / self.dim, perf_counter()
         record = np.asarray(times, dtype=float) * unit
         n = len(replicas)
