@@ -45,7 +45,8 @@ def neuron_study(words: Namespace) -> "Study":
     )
     words = complete(words, NEURON)
     model, dims = build_model(words), tuple(sorted(dims_from_words([words.dims])))
-    subject = Subject(model, words.target or _last_recovered(model, max(dims), words.threshold), words.threshold)
+    target = _last_recovered(model, max(dims), words.threshold) if words.target is None else words.target
+    subject = Subject(model, target, words.threshold)
     lrs = rates(subject, dims, words.lr_scaling, lr_from_text(words.lr), words.kappa)
     return Study(
         subject, words.engine, dims, tuple(lrs), words.batch, words.runs, words.seed, words.budget,
@@ -75,7 +76,7 @@ def network_arms(words: Namespace) -> "dict[str, Arm]":
 
     def arm(stream: int, **latents: object) -> Arm:
         model = NetworkModel(build_task(Namespace(**{**vars(words), **latents})), learner)
-        target = words.target or ("v" if "v" in model.spikes else model.spikes[-1])
+        target = ("v" if "v" in model.spikes else model.spikes[-1]) if words.target is None else words.target
         return (StairArm if target in STAIRS else Arm)(
             model, target, rates, dims, words.samples, words.engine, words.threshold, words.batch, words.runs, words.seed,
             words.keep_small, words.controls, stream,

@@ -70,6 +70,7 @@ class SmoothingStudy:
     def __post_init__(self) -> None:
         """Check the ranges."""
         require(len(set(self.dims)) == len(self.dims), "dims", self.dims, "different dimensions")
+        require(self.seed >= 0, "seed", self.seed, "a whole number >= 0")
         require(2 <= self.runs <= 10**5, "runs", self.runs, "2 … 10^5")
         enough = isfinite(self.samples) and self.samples >= 1000 * self.runs
         require(enough, "samples", self.samples, "a finite number, at least 1000 a run")

@@ -62,7 +62,9 @@ def _answer(words: Namespace) -> int:
     check_plot_path(words.plot)
     latent = latent_from_text(words.latent, words.p)
     try:
-        degrees = tuple(whole_number(word) for word in (words.degrees or str(2 * words.p)).split(","))
+        degrees = tuple(
+            whole_number(word) for word in (str(2 * words.p) if words.degrees is None else words.degrees).split(",")
+        )
     except ValueError:
         raise InputError("degrees", repr(words.degrees), "whole numbers, as in 4,8") from None
     prior = RademacherSpike() if words.prior == "rademacher" else UniformSphere()

@@ -81,10 +81,10 @@ def _answer(words: Namespace) -> int:
         given = getattr(words, name.replace("-", "_"))
         require(name not in names or given == default, f"--{name}", given, "nothing: it is an axis", "use --x or --y")
     require(words.dim is None or "dim" not in names, "--dim", words.dim, "nothing: it is an axis", "use --y LO,HI,N")
-    dims = dims_from_words([words.dim or "1000"])
+    dims = dims_from_words(["1000" if words.dim is None else words.dim])
     require(len(dims) == 1, "dim", words.dim, "one dimension")
-    y = axis_from_text(names[1], words.y or default_range(words, names[1]))
-    x = axis_from_text(names[0], words.x or default_range(words, names[0], y))
+    y = axis_from_text(names[1], default_range(words, names[1]) if words.y is None else words.y)
+    x = axis_from_text(names[0], default_range(words, names[0], y) if words.x is None else words.x)
     require(len(x) * len(y) <= MAX_POINTS, "x, y", f"{len(x)} × {len(y)} points", f"at most {MAX_POINTS} points")
     with archive(words.store, words.command) as store:
         diagram = phase_diagram(words, words.plane, x, y, dims[0], words.threshold, words.workers, words.quiet, store)

@@ -108,7 +108,10 @@ class Prediction(Result):
             )
             for d in self.directions
         ]  # fmt: skip
-        gain = () if self.speedup is None or len(rows) == 1 else (f"speed-up over v alone: {self.speedup:.4g}",)
+        what = "ODE, typical starts" if self.random is None else "medians from random starts"
+        gain = (
+            () if self.speedup is None or len(rows) == 1 else (f"speed-up over v alone ({what}): {self.speedup:.4g}",)
+        )
         title = f"Prediction: d = {self.dim}, lr = {self.lr:.4g}, threshold {self.threshold:g}; escapes in samples"
         notes = (self.model.describe(), *gain, *(f"warning: {line}" for line in self.warnings))
         return Summary(title, (*head, *laws), tuple(rows), notes)

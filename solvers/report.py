@@ -249,11 +249,8 @@ def _law_cells(law: "EscapeLaw | None") -> tuple[str, ...]:
 
     low, high = law.intervals[0.5]
     interval = "" if low == high else f" [{seen(low)}, {seen(high)}]"
-    ends = (
-        ""
-        if law.probability_interval[0] == law.probability_interval[1]
-        else f" ± {(law.probability_interval[1] - law.probability_interval[0]) / 2:.2g}"
-    )
+    lowest, highest = law.probability_interval
+    ends = "" if lowest == highest else f" [{lowest:.4g}, {highest:.4g}]"
     return (seen(law.median) + interval, seen(law.quantiles[0.1]), seen(law.quantiles[0.9]),
             f"{law.recovery_probability:.3g}{ends}")  # fmt: skip
 

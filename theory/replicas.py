@@ -66,7 +66,8 @@ def run_replicas(
 
 def replica_numbers(runs: int | Sequence[int]) -> NDArray[np.int64]:
     """0 … runs-1, or the numbers listed. Raises InputError."""
-    listed = np.arange(runs) if isinstance(runs, int | np.integer) else np.asarray(runs, dtype=np.int64)
+    many = isinstance(runs, int | np.integer) and runs > 10**7
+    listed = np.arange(0 if many else runs) if isinstance(runs, int | np.integer) else np.asarray(runs, dtype=np.int64)
     ok = 1 <= len(listed) <= 10**7 and len(np.unique(listed)) == len(listed) and listed.min() >= 0
     require(bool(ok), "runs", runs, "1 … 10^7, or that many different replica numbers >= 0")
     return listed

@@ -31,7 +31,7 @@ PACKAGES = ("theory", "solvers")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of the zip: equal results make equal files
 NUMBERS = "fiub"  # kinds of NumPy arrays that a result has
 DAMAGES = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, AttributeError, EOFError, NotImplementedError,
-           RuntimeError, ImportError)  # fmt: skip
+           RuntimeError, ImportError, OverflowError, MemoryError)  # fmt: skip
 
 
 def save(result: Result, path: Path, model: Any = None, command: str | None = None) -> None:
@@ -79,7 +79,9 @@ def load(path: Path | str) -> Any:
             )
             schema = header.get("schema")
             advice = "a newer version of downstairs wrote this file: pip install -U downstairs"
-            require(schema == SCHEMA and type(schema) is int, "schema", schema, str(SCHEMA), advice)
+            newer = advice if isinstance(schema, int) and schema > SCHEMA else ""
+            require(schema == SCHEMA and type(schema) is int, "schema", schema, str(SCHEMA), newer)
+            require(isinstance(header["provenance"], dict), "path", path, "a file that save() wrote")
             result = _decode(header["result"], archive, header["provenance"])
             require(isinstance(result, Result), "path", path, "a file that save() wrote")
             return result
@@ -137,7 +139,7 @@ def _decode(value: Any, archive: zipfile.ZipFile, provenance: Mapping[str, Any])
             known = {str(k): _decode(v, archive, provenance) for k, v in parts.items()}
             return make(**known, **({"provenance": provenance} if issubclass(make, Result) else {}))
         case {"array": name}:
-            # Read as a whole first: only then the checksum has been compared, and a wrong size allocates nothing.
+            # Read as a whole first: only then the checksum has been compared.
             array = np.load(BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
             require(array.dtype.kind in NUMBERS, name, array.dtype, "arrays of numbers")
             return array

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from theory.summaries import last_recorded
+
 if TYPE_CHECKING:
     from theory.network_results import NetworkEnsemble, NetworkTrajectory
     from theory.results import Ensemble, EscapeTimes, Trajectory
@@ -56,7 +58,7 @@ def ensemble_frame(ensemble: "Ensemble") -> Any:
     """One row a replica: ``escape_SPIKE`` in samples, and ``overlap_SPIKE`` at the last time recorded."""
     table = _by_replica(ensemble)
     for spike in ensemble.escapes.spikes:
-        table[f"overlap_{spike}"] = ensemble.trajectory.of(spike)[:, -1:].reshape(-1)
+        table[f"overlap_{spike}"] = last_recorded(ensemble.trajectory.of(spike))
     return table
 
 

@@ -9,7 +9,7 @@ const PRESETS = [
   { name: "+ u", words: "A spike u in the covariance is found in about d log² d samples; but with independent latents the neuron locks onto u, and v is repelled.", bu: 1, view: "flow", drop: [[0.03, 0.45], [-0.2, 0.6], [0.05, -0.4]] },
   { name: "corr 0.5", words: "Correlate the latents of u and v: α of v follows α of u down the stairs, and the plateau vanishes. Move corr and watch.", bu: 1, corr: 0.5 },
   { name: "fixed point", words: "With little correlation v is pulled along just as fast, but only as far as a fixed point that lies below the threshold.", bu: 1, corr: 0.25, view: "flow" },
-  { name: "wrong sign", words: "p = 6 with ReLU: the cumulant pushes v away, no number of samples helps. (Blind is another matter: choose He₂ alone.)", p: 6, act: "relu" },
+  { name: "wrong sign", words: "p = 6 with ReLU: the cumulant pushes the neuron away from v, from wherever it starts; no number of samples helps.", p: 6, act: "relu", lr: 1e-4, view: "flow", drop: [[0, 0.7], [0, 0.45], [0, -0.6]] },
   { name: "noise", words: "SGD starts at random, where noise matters as much as drift: escape times have a law, not a value. Each line is one run.", bu: 1, corr: 0.5, view: "cloud" },
 ];
 const DRAWERS = { overlaps: drawOverlaps, flow: drawFlow, threshold: drawThreshold, cloud: drawCloud };
@@ -20,7 +20,7 @@ const round = (x, digits) => Number(x.toPrecision(digits));
 const plain = { at: (x) => x, from: (x) => round(x, 12) };
 const logarithmic = (digits) => ({ at: Math.log10, from: (x) => round(10 ** x, digits) });
 const SLIDERS = [
-  { key: "corr", label: "corr = E[λν]", min: -1, max: 1, step: 0.01, ...plain, show: (x) => x.toFixed(2), note: () => (state.bu && state.bv ? `|corr| ≤ ${largestCorr().toFixed(3)} for this latent (p = ${state.p})` : "has a meaning beside both u and v") },
+  { key: "corr", label: "corr = E[λν]", min: -1, max: 1, step: 0.01, ...plain, show: (x) => (Math.abs(x * 100 - Math.round(x * 100)) < 1e-9 ? x.toFixed(2) : x.toFixed(3)), note: () => (state.bu && state.bv ? `|corr| ≤ ${largestCorr().toFixed(3)} for this latent (p = ${state.p})` : "has a meaning beside both u and v") },
   { key: "bu", label: "βᵤ, covariance spike", min: 0, max: 3, step: 0.05, ...plain, show: (x) => general(x, 3) },
   { key: "bv", label: "βᵥ, cumulant spike", min: 0, max: 20, step: 0.25, ...plain, show: (x) => general(x, 4) },
   { key: "p", label: "p, order of the cumulant", min: Math.min(...Object.keys(MODEL.latents)), max: Math.max(...Object.keys(MODEL.latents)), step: 1, ...plain, show: String },
@@ -50,7 +50,7 @@ function tidy(s) {
   out.corr = clamp(number(s.corr, 0), -largest, largest);
   out.lr = s.lr === null || !(s.lr > 0) ? null : clamp(s.lr, ...limits.lr);
   out.act = rolesOf(out.p).includes(s.act) ? s.act : "default";
-  out.view = s.view in NAMES ? s.view : DEFAULTS.view;
+  out.view = Object.hasOwn(NAMES, s.view) ? s.view : DEFAULTS.view;
   out.seed = clamp(Math.round(number(s.seed, 0)), 0, 999999);
   out.runs = clamp(Math.round(number(s.runs, 200)), 1, 1000);
   out.drop = (s.drop || []).filter(([a, b]) => Math.hypot(a, b) <= 1).slice(-12);
@@ -71,8 +71,8 @@ function toHash(s) {
 function fromHash(hash) {
   const s = { ...DEFAULTS };
   for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
-    if (!(key in DEFAULTS)) continue;
-    if (key === "drop") s.drop = text.split(";").map((pair) => pair.split(",").map(Number)).filter((p) => p.length === 2 && p.every(Number.isFinite));
+    if (!Object.hasOwn(DEFAULTS, key) || text.trim() === "") continue;
+    if (key === "drop") s.drop = text.split(";").map((pair) => pair.split(",").map((x) => (x.trim() ? Number(x) : NaN))).filter((p) => p.length === 2 && p.every(Number.isFinite));
     else if (["act", "view", "theme"].includes(key)) s[key] = text;
     else s[key] = key === "lr" && text === "auto" ? null : Number(text);
   }
@@ -87,10 +87,10 @@ function writeAddress() { // browsers allow some hundred changes of an address a
 
 // --- computing and drawing ---
 
-// What the solver refuses, in its words; null if the situation exists.
+// What the solver refuses; null if the situation exists.
 function refusal(s) {
-  if (s.bu === 0 && s.bv === 0) return "beta-m, beta-u, beta-v: got all 0; allowed: at least one > 0";
-  if (s.eta <= s.d ** -0.5) return `threshold: got ${general(s.eta)}; allowed: above d^(-1/2) = ${general(s.d ** -0.5, 3)}, where a start lies; raise it or --dim`;
+  if (s.bu === 0 && s.bv === 0) return "βᵤ and βᵥ are both 0: there is nothing to learn. Raise one of them.";
+  if (s.eta <= s.d ** -0.5) return `The threshold ${general(s.eta)} is not above d^(−1/2) = ${general(s.d ** -0.5, 3)}, where a start lies. Raise it, or d.`;
   return null;
 }
 
@@ -102,7 +102,7 @@ function compute() {
   if (refusal(state)) return;
   result = predict({ p: state.p, role: state.act, beta_u: state.bu, beta_v: state.bv, corr: state.corr, dim: state.d, lr: state.lr, threshold: state.eta });
   if (shown().includes("threshold")) { curves = makeCurves(result, state.lr); curves.advance(10); }
-  if (shown().includes("cloud")) { cloud = makeCloud(result, { runs: state.runs, seed: state.seed }); cloud.advance(6); }
+  if (shown().includes("cloud") && result.known) { cloud = makeCloud(result, { runs: state.runs, seed: state.seed }); cloud.advance(6); }
 }
 
 function draw() {
@@ -152,8 +152,8 @@ function cell(text, name = "") {
 function showAnswer() {
   const rows = result ? result.directions.map((d) => {
     const tr = document.createElement("tr");
-    tr.append(cell(d.spike, `status ${d.spike}`), cell(d.status, "status"), cell(human(d.escape, 4)), cell(d.escape === Infinity ? "" : human(d.escape / result.dim, 4)),
-      cell(d.law ? humanLaw(d.law) : "–"), cell(d.end.toFixed(3)), cell(d.reason));
+    tr.append(cell(d.spike, `status ${d.spike}`), cell(d.status, "status"), cell(human(d.escape, 4)), cell(Number.isFinite(d.escape) ? human(d.escape / result.dim, 4) : ""),
+      cell(d.law ? humanLaw(d.law) : "–"), cell(fixed(d.end)), cell(d.reason));
     return tr;
   }) : [];
   $("rows").replaceChildren(...rows);
@@ -162,7 +162,7 @@ function showAnswer() {
   if (alone && alone.law === null) words = "v alone: never driven";
   else if (alone && result.model.mask[0]) {
     words = `v alone: ${humanLaw(alone.law)} samples; at lr = ${general(alone.lr, 3)}: ${human(alone.escape)} samples`;
-    if (Number.isFinite(alone.escape) && v && Number.isFinite(v.escape)) words += `: ${human(alone.escape / v.escape)} times more than here`;
+    if (Number.isFinite(alone.escape) && v && Number.isFinite(v.escape)) words += `, ${human(alone.escape / v.escape)} times more than here (flow from the typical start)`;
   }
   $("baseline").textContent = words;
   const lines = result ? [...result.warnings] : [refusal(state)];
@@ -205,7 +205,7 @@ function buildControls() {
     if (c.key === "lr") {
       const auto = element("input", { type: "checkbox", id: "auto" });
       auto.addEventListener("change", () => schedule({ lr: auto.checked ? null : round(result ? result.lr : 0.1, 3) }));
-      box.insertBefore(element("label", { htmlFor: "auto" }, auto, " auto: half critical"), box.querySelector("small"));
+      box.insertBefore(element("label", { htmlFor: "auto" }, auto, element("span", { id: "auto-note" })), box.querySelector("small"));
     }
     $("controls").append(box);
     if (c.key === "p") {
@@ -232,6 +232,7 @@ function showControls() {
     if (c.note) $(`${c.key}-note`).textContent = c.note();
   }
   $("auto").checked = state.lr === null;
+  $("auto-note").textContent = " auto" + (state.lr === null && result && result.critical !== null ? `: critical / ${general(result.critical / result.lr, 3)}` : "");
   const roles = rolesOf(state.p), select = $("act");
   if (select.childElementCount !== roles.length || [...select.children].some((o, n) => o.value !== roles[n]))
     select.replaceChildren(...roles.map((role) => element("option", { value: role, textContent: ROLES[role] })));

@@ -28,10 +28,12 @@ const powerOfTen = (n) => (n === 0 ? "1" : n === 1 ? "10" : `10${raised(n)}`);
 // A number for people: 45 070 samples are 4.51·10⁴.
 function human(x, digits = 3) {
   if (x === Infinity) return "never";
+  if (Number.isNaN(x)) return "?";
   if (x === 0 || (Math.abs(x) >= 1e-3 && Math.abs(x) < 1e4)) return String(Number(x.toPrecision(digits)));
   const [mantissa, exponent] = x.toExponential(digits - 1).split("e");
   return `${mantissa}·10${raised(Number(exponent))}`;
 }
+const fixed = (x) => (Number.isNaN(x) ? "?" : (Math.round(1000 * x) / 1000 + 0).toFixed(3)); // no -0.000
 const humanLaw = (law) => law.replace("log^2", "log²").replace(/\^(\d)/, (_, n) => raised(n));
 
 function linearTicks(min, max, wanted) {
@@ -64,7 +66,7 @@ function makeAxes(ctx, colours, box, xAxis, yAxis, title = "") {
   const many = Math.max(2, Math.floor((right - left) / (4.5 * em)));
   for (const x of xAxis.log ? logTicks(xAxis.min, xAxis.max, many) : linearTicks(xAxis.min, xAxis.max, Math.min(many, 6))) {
     line(ctx, [[px(x), top], [px(x), bottom]]);
-    ctx.fillText(xAxis.log ? powerOfTen(Math.round(Math.log10(x))) : general(x / 10 ** exponent, 3), px(x), bottom + 0.35 * em);
+    ctx.fillText(xAxis.log ? powerOfTen(Math.round(Math.log10(x))) : general(x / 10 ** exponent, 4), px(x), bottom + 0.35 * em);
   }
   ctx.textAlign = "right"; ctx.textBaseline = "middle";
   const rows = Math.max(2, Math.floor((bottom - top) / (2.2 * em)));

@@ -3,6 +3,8 @@
 // The rules are those of theory/exponents.py and solvers/prediction.py; a test holds the words to theirs.
 
 const SPIKES = ["u", "v"], MAX_HALVINGS = 6, SERIES_TOLERANCE = 1e-3;
+const END_TOLERANCE = 0.01; // of the drift where a flow rests: a fixed point is known to about as much
+const CAUTION = 10; // what the series misses falls like a power, not geometrically: up to so many times the estimate
 
 // Printf's %g, in which the solver writes its numbers.
 function general(x, digits = 6) {
@@ -120,11 +122,15 @@ function settle(model, lr, start, mask = model.mask) {
 }
 
 // Half the critical rate, halved while a smaller rate lets more spikes reach the threshold; 0.1/V(0) if nothing is driven.
+// An escape counts where the series holds: beyond, smaller rates would seem to recover what they never do.
 function automaticRate(model, dim, threshold) {
   const critical = criticalRate(model, dim);
   if (critical === null) return 0.1 / model.noiseAtZero;
   const start = bestSigns(model, dim);
-  const recovered = (rate) => settle(model, rate, start).filter((x) => Math.abs(x) >= threshold).length;
+  const recovered = (rate) => {
+    const flow = follow(model.map, rate, start, { mask: model.mask, threshold, rtol: 1e-7 });
+    return model.present.filter((k) => Math.abs(flow.end[k]) >= threshold && holds(model, flow, k)).length;
+  };
   let rate = critical / 2, now = recovered(rate);
   if (now === model.present.length) return rate;
   const attainable = recovered(rate / 2 ** MAX_HALVINGS);
@@ -253,6 +259,31 @@ function direction(said, flow, unit, threshold) {
   return { spike: SPIKES[k], index: k, exponent: said.exponent, status, reason, law, escape, end };
 }
 
+// Whether the series holds where the fate of spike k is decided: up to its escape, or else to where the flow rests.
+function holds(model, flow, k) {
+  const seen = Number.isFinite(flow.escapes[k]);
+  return gapUntil(model, flow, flow.escapes[k]) < (seen ? SERIES_TOLERANCE : END_TOLERANCE);
+}
+
+// The time tau up to which the drift is known to END_TOLERANCE of its largest size so far; Infinity: all the way.
+function limitOf(model, flow) {
+  if (!model.shorter) return Infinity;
+  let largest = 0;
+  for (const step of flow.steps) {
+    const { drift, missing } = truncation(model, step.u, step.v);
+    largest = Math.max(largest, drift);
+    if (missing > END_TOLERANCE * largest) return step.tau;
+  }
+  return Infinity;
+}
+
+// The series' gap on a flow's path up to the time tau, or to its end for Infinity.
+function gapUntil(model, flow, tau) {
+  const path = flow.steps.filter((step) => step.tau <= tau).map((step) => [step.u, step.v]);
+  if (tau !== Infinity) return seriesGap(model, path);
+  return flow.left ? Infinity : seriesGap(model, [...path, flow.end]);
+}
+
 // About the relative error of the truncated drift on a path [[u, v], ...], at 8 points evenly spaced along it.
 function seriesGap(model, path) {
   if (!model.shorter) return 0;
@@ -300,28 +331,32 @@ function predict({ p, role, beta_u, beta_v, corr, dim, lr, threshold }) {
   const start = bestSigns(model, dim), unit = dim / rate;
   const flow = follow(model.map, rate, start, { mask: model.mask, threshold });
   const branches = walk(model, rate, dim ** -0.5, makeBranch([0, 0], 1, []));
-  const directions = model.present.map((k) => direction(verdict(model, branches, k), flow, unit, threshold));
-  const path = [...flow.steps.map((step) => [step.u, step.v]), flow.end];
-  const last = Math.max(0, ...flow.escapes.filter(Number.isFinite)), before = flow.steps.filter((step) => step.tau <= last).length + 1;
-  const gap = flow.left ? Infinity : seriesGap(model, path), gapToEscape = last ? seriesGap(model, path.slice(0, before)) : gap;
+  const gap = gapUntil(model, flow, Infinity);
+  const directions = model.present.map((k) => {
+    const said = direction(verdict(model, branches, k), flow, unit, threshold);
+    return holds(model, flow, k) ? { ...said, end: gap < END_TOLERANCE ? said.end : NaN } : { ...said, ...UNKNOWN };
+  });
+  const known = directions.every((d) => d.status !== UNKNOWN.status);
   const solo = beta_v > 0 ? makeModel({ p, role, beta_u: 0, beta_v, corr: 0 }) : null;
   const alone = solo && aloneAt(solo, dim, threshold);
-  const result = { model, solo, dim, lr: rate, automatic: lr === null, critical, threshold, start, unit, flow, directions, gap, gapToEscape, alone,
-    converged: gap < SERIES_TOLERANCE };
+  const result = { model, solo, dim, lr: rate, critical, threshold, start, unit, flow, directions, gap, alone, known,
+    limit: known && gap < END_TOLERANCE ? Infinity : limitOf(model, flow), converged: gap < SERIES_TOLERANCE };
   return { ...result, warnings: warningsOf(result) };
 }
 
-function warningsOf({ dim, threshold, lr, critical, flow, gap, gapToEscape, converged }) {
+// What the page says of a spike whose fate its series cannot tell.
+const UNKNOWN = { status: "unknown", reason: "the series is not converged where this is decided; python -m solvers.predict integrates instead", law: null, escape: NaN, end: NaN };
+
+function warningsOf({ model, dim, threshold, lr, critical, flow, gap, known, converged }) {
   const lines = [];
-  if (flow.left) lines.push("the series is not converged along the flow: the overlaps left the unit ball");
-  else if (!converged && gapToEscape < SERIES_TOLERANCE)
-    lines.push(`beyond the threshold the series is not converged: the drift there is off by about ${general(100 * gap, 1)} %; escape times hold`);
-  else if (!converged) lines.push("the series is not converged along the flow: python -m solvers.predict uses quadrature here");
+  if (!known) lines.push("the series is not converged along the flow: curves end where it does; python -m solvers.predict uses quadrature here");
+  else if (!converged)
+    lines.push(`near its end the flow has a drift that is known to ${general(100 * Math.min(1, CAUTION * gap), 1)} %: the series is not converged there; what is said above holds`);
   if (!flow.settled && !flow.left) lines.push("the flow has not settled within the page's steps");
   if (threshold < 5 / Math.sqrt(dim))
     lines.push(`threshold ${general(threshold)} is below 5/sqrt(d) = ${general(5 / Math.sqrt(dim), 3)}: noise alone crosses it in simulations`);
   if (critical !== null && lr > critical)
-    lines.push(`lr ${general(lr, 4)} is above the critical ${general(critical, 4)}: the ODE says never (order >= 3: noise may); its own would be --lr ${general(critical / 2, 4)}`);
+    lines.push(`lr ${general(lr, 4)} is above the critical ${general(critical, 4)}: the ODE says never (order >= 3: noise may); lr auto would be ${general(automaticRate(model, dim, threshold), 4)}`);
   if (critical === null) lines.push("no spike is driven from a random start: lr auto is only a scale (0.1/V)");
   return lines;
 }

@@ -13,7 +13,7 @@ function drawOverlaps(canvas, { result, share }) {
   const times = directions.map((d) => d.escape).filter((t) => Number.isFinite(t) && t > 0), withAlone = alone && model.mask[0] && Number.isFinite(alone.escape);
   const every = withAlone ? [...times, alone.escape] : times, duration = Math.max(flow.duration * unit, 10);
   const last = every.length ? 2.5 * Math.max(...every) : duration, first = Math.max(1, Math.min(last / 1e4, ...every.map((t) => t / 30)));
-  const entries = directions.map((d) => ({ ...kind(d.index, colours), text: `${magnitude(d.index)}  ${d.escape === Infinity ? d.status : `${human(d.escape)} samples`}` }));
+  const entries = directions.map((d) => ({ ...kind(d.index, colours), text: `${magnitude(d.index)}  ${Number.isFinite(d.escape) ? `${human(d.escape)} samples` : d.status}` }));
   if (withAlone) entries.push({ text: `v alone  ${human(alone.escape)} samples`, colour: colours.alone, dash: "dotted" });
   entries.push(thresholdEntry(colours, result.threshold));
   const above = legend(ctx, colours, 3.4 * colours.size, 0, w - 3.4 * colours.size, entries, 16), below = h - above;
@@ -30,7 +30,7 @@ function drawOverlaps(canvas, { result, share }) {
       const path = overlapsAt(alone.flow, grid.map((t) => t / alone.unit));
       curve(axes, grid, path.map((p) => Math.abs(p[1])), colours.alone, { dash: "dotted", width: 3 });
     }
-    const path = overlapsAt(flow, grid.map((t) => t / unit));
+    const path = overlapsAt(flow, grid.map((t) => t / unit)).map((p, n) => (grid[n] / unit > result.limit ? [NaN, NaN] : p));
     for (const k of model.present) {
       const { colour, dash } = kind(k, colours);
       curve(axes, grid, path.map((p) => Math.abs(p[k])), colour, { dash, width: 3.5 });
@@ -45,13 +45,13 @@ function drawOverlaps(canvas, { result, share }) {
 // --- 2: flow on the disc ---
 
 // Zeros of the drift in the disc with their stability: Newton's method from rings of starts.
-function fixedPoints(model, lr) {
+function fixedPoints(model, lr, known) {
   const rate = makeRate(model.map, lr), found = [], r = new Float64Array(2);
-  const starts = [[0, 0]];
+  const starts = [[0, 0], ...known];
   for (const radius of [0.15, 0.4, 0.65, 0.9]) for (let n = 0; n < 12; n++) starts.push([radius * Math.cos(n * Math.PI / 6 + 0.1), radius * Math.sin(n * Math.PI / 6 + 0.1)]);
   for (const s of starts) {
     const p = polish(rate, s, [1, 1], 0.6);
-    if (!p || Math.hypot(...p) > 1 || found.some((f) => Math.hypot(f.at[0] - p[0], f.at[1] - p[1]) < 1e-5)) continue;
+    if (!p || Math.hypot(...p) > 1 || model.present.length < 2 && Math.hypot(p[0] * (1 - model.mask[0]), p[1] * (1 - model.mask[1])) > 1e-6 || found.some((f) => Math.hypot(f.at[0] - p[0], f.at[1] - p[1]) < 1e-5)) continue;
     rate(p[0], p[1], r);
     const { drift, missing } = truncation(model, p[0], p[1]);
     if (Math.hypot(...r) > 1e-9 || missing > 0.02 * Math.max(drift, 0.01)) continue;
@@ -76,25 +76,25 @@ function drawFlow(canvas, { result, drops, cursor, share }) {
   ctx.setLineDash([2, 5]); ctx.lineWidth = 1.5;
   const chord = Math.sqrt(1 - threshold ** 2);
   for (const s of [threshold, -threshold]) {
-    ctx.strokeStyle = colours.u; line(ctx, [[px(s), py(-chord)], [px(s), py(chord)]]);
-    ctx.strokeStyle = colours.v; line(ctx, [[px(-chord), py(s)], [px(chord), py(s)]]);
+    if (model.mask[0]) { ctx.strokeStyle = colours.u; line(ctx, [[px(s), py(-chord)], [px(s), py(chord)]]); }
+    if (model.mask[1]) { ctx.strokeStyle = colours.v; line(ctx, [[px(-chord), py(s)], [px(chord), py(s)]]); }
   }
   ctx.setLineDash([]);
   const unknown = drawArrows(ctx, colours, disc, model, lr);
-  const trail = (steps, end, colour, width, dash) => {
-    const points = [];
-    for (const s of steps) for (const share of [0, 0.25, 0.5, 0.75]) points.push([px(interpolate(s, share, 0)), py(interpolate(s, share, 1))]);
+  const trail = (run, colour, width, dash) => {
+    const points = [], limit = limitOf(model, run), whole = limit === Infinity && !run.left;
+    for (const s of run.steps.filter((step) => step.tau < limit)) for (const share of [0, 0.25, 0.5, 0.75]) points.push([px(interpolate(s, share, 0)), py(interpolate(s, share, 1))]);
     ctx.strokeStyle = colour; ctx.lineWidth = width; ctx.setLineDash(DASHES[dash]);
-    line(ctx, [...points, [px(end[0]), py(end[1])]]);
+    line(ctx, whole ? [...points, [px(run.end[0]), py(run.end[1])]] : points);
   };
   drops.forEach(([a, b], n) => {
     const run = follow(model.map, lr, [a, b], { rtol: 1e-6 }), colour = colours.further[n % colours.further.length];
-    trail(run.steps, run.end, colour, 3, ["solid", "dashed", "dotted"][Math.floor(n / 3) % 3]);
+    trail(run, colour, 3, ["solid", "dashed", "dotted"][Math.floor(n / 3) % 3]);
     dot(ctx, px(a), py(b), 5, colour, colours.ground, "square");
   });
-  trail(flow.steps, flow.end, colours.ink, 3.5, "solid");
+  trail(flow, colours.ink, 3.5, "solid");
   dot(ctx, px(result.start[0]), py(result.start[1]), 4.5, colours.ink, colours.ground);
-  for (const { at, type } of fixedPoints(model, lr))
+  for (const { at, type } of fixedPoints(model, lr, result.known && flow.settled ? [flow.end] : []))
     dot(ctx, px(at[0]), py(at[1]), 7, type === "stable" ? colours.ink : type === "saddle" ? colours.faint : colours.ground, type === "unstable" ? colours.ink : colours.ground);
   if (cursor) {
     ctx.strokeStyle = colours.ink; ctx.lineWidth = 2;
@@ -106,14 +106,14 @@ function drawFlow(canvas, { result, drops, cursor, share }) {
   const key = (type) => (x, y) => dot(ctx, x, y, 6, type === "stable" ? colours.ink : type === "saddle" ? colours.faint : colours.ground, type === "unstable" ? colours.ink : colours.ground);
   const entries = [
     { text: "flow from the typical start", colour: colours.ink },
-    { text: `ends at αᵤ ${flow.end[0].toFixed(3)}, αᵥ ${flow.end[1].toFixed(3)}` },
+    { text: result.known ? `ends at ${model.present.map((k) => `${k ? "αᵥ" : "αᵤ"} ${fixed(flow.end[k])}`).join(", ")}` : "and ends where the series does" },
     { text: "stable fixed point", mark: key("stable") }, { text: "saddle", mark: key("saddle") }, { text: "unstable", mark: key("unstable") },
-    { text: `threshold of u: ±${general(threshold)}`, colour: colours.u, dash: "dotted" }, { text: `threshold of v: ±${general(threshold)}`, colour: colours.v, dash: "dotted" },
+    ...model.present.map((k) => ({ text: `threshold of ${SPIKES[k]}: ±${general(threshold)}`, colour: k ? colours.v : colours.u, dash: "dotted" })),
     { text: drops.length ? `${drops.length} dropped` : "click: drop a start", colour: colours.further[0] },
   ];
   if (unknown) entries.push({ text: "no arrow: series not converged" });
   if (disc.side) legend(ctx, colours, disc.x + disc.reach + 2 * em, 0.8 * em, em, entries);
-  else legend(ctx, colours, 0, disc.y + disc.reach + 0.8 * em, w, entries, 13);
+  else legend(ctx, colours, 0, disc.y + disc.reach + 0.8 * em, w, entries, 15);
 }
 
 // Directions of the drift, darker where it is faster; none where the series is off by more than a few percent.
@@ -154,10 +154,10 @@ function makeCurves({ model, solo, threshold }, lr) {
     while (!curves.isDone() && performance.now() < until) {
       const dim = CURVE_DIMS[rows.length], row = { dim, escapes: [NaN, NaN], alone: NaN };
       if (threshold > dim ** -0.5) {
-        const rate = lr === null ? automaticRate(model, dim, threshold) : lr, options = { threshold, rtol: 1e-6, dense: false };
+        const rate = lr === null ? automaticRate(model, dim, threshold) : lr, options = { threshold, rtol: 1e-6 };
         const run = follow(model.map, rate, bestSigns(model, dim), { ...options, mask: model.mask, until: model.present });
-        row.escapes = run.escapes.map((t) => t * dim / rate);
-        row.alone = solo ? aloneAt(solo, dim, threshold, { ...options, until: [1] }).escape : NaN;
+        row.escapes = run.escapes.map((t, k) => (model.mask[k] && holds(model, run, k) ? t * dim / rate : NaN));
+        row.alone = solo ? aloneAt(solo, dim, threshold, { ...options, dense: false, until: [1] }).escape : NaN;
       }
       rows.push(row);
     }
@@ -165,6 +165,9 @@ function makeCurves({ model, solo, threshold }, lr) {
   };
   return curves;
 }
+
+// The law of the curve: the theorem's second logarithm is that of a rate that falls like 1/log d.
+const lawAtConstantRate = (law) => (law === "d log^2 d" ? "d log d (constant lr; best: d log² d)" : humanLaw(law));
 
 function drawThreshold(canvas, { result, curves, share }) {
   const colours = palette(share), { ctx, w, h } = openCanvas(canvas, colours), { model, directions, alone } = result, rows = curves.rows;
@@ -174,9 +177,9 @@ function drawThreshold(canvas, { result, curves, share }) {
   const low = seen.length ? Math.max(1, Math.min(...seen) / 4) : 1, high = Math.max(...seen, 1e3) * 8;
   const entries = series.map((s) => {
     const never = s.ys.length && !s.ys.some(Number.isFinite);
-    return { text: never ? `${s.name}: ${s.status === "recovered" ? "never" : s.status}` : `${s.name}: law ${s.law ? humanLaw(s.law) : "–"}`, colour: s.colour, dash: s.dash };
+    return { text: never ? `${s.name}: ${s.status === "recovered" ? "never" : s.status}` : `${s.name}: ${s.law ? lawAtConstantRate(s.law) : "–"}`, colour: s.colour, dash: s.dash };
   });
-  const above = legend(ctx, colours, 4.6 * colours.size, 0, w - 4.6 * colours.size, entries, 14), box = { x: 0, y: above, w, h: h - above };
+  const above = legend(ctx, colours, 4.6 * colours.size, 0, w - 4.6 * colours.size, entries, 24), box = { x: 0, y: above, w, h: h - above };
   const axes = makeAxes(ctx, colours, box, { min: 80, max: 1.25e6, log: true, label: "input dimension d" }, { min: low, max: high, log: true, label: "n(d) [samples]" });
   axes.clip(() => {
     ctx.strokeStyle = colours.faint; ctx.lineWidth = 1.5; ctx.setLineDash([2, 5]);
@@ -197,8 +200,8 @@ function cloudSummary(cloud, k) {
   return { median: quantile(sorted, 0.5), interval: medianInterval(sorted), share: sorted.filter(Number.isFinite).length / Math.max(1, sorted.length) };
 }
 
-function cloudText(k, { median, interval, share }) {
-  const often = share < 1 ? `; ${Math.round(100 * share)} % recovered` : "";
+function cloudText(k, { median, interval, share }, end) {
+  const often = share < 1 ? `; ${Math.round(100 * share)} % by ${human(end)}` : "";
   if (median === Infinity) return `${SPIKES[k]}: median beyond the picture${often}`;
   const [low, high] = interval.map((t) => (t === Infinity ? "…" : human(t)));
   return `${SPIKES[k]}: median ${human(median)} [${low}, ${high}]${often}`;
@@ -206,10 +209,11 @@ function cloudText(k, { median, interval, share }) {
 
 function drawCloud(canvas, { result, cloud, share }) {
   const colours = palette(share), { ctx, w, h } = openCanvas(canvas, colours), { model, flow, unit, threshold } = result;
+  if (!cloud) return notice(ctx, colours, { x: 0, y: 0, w, h }, "The series is not converged where these runs would go: python -m sims.compare measures them.");
   if (cloud.tooLong) // before any run, or after some: a median of the quick ones alone would mislead
     return notice(ctx, colours, { x: 0, y: 0, w, h }, "The runs would take too many steps here: one spike relaxes that much faster than the slowest escapes. Try a smaller d or lr.");
   const n = cloud.overlaps.length, summaries = model.present.map((k) => cloudSummary(cloud, k));
-  const entries = model.present.map((k, i) => ({ ...kind(k, colours), text: cloudText(k, summaries[i]) }));
+  const entries = model.present.map((k, i) => ({ ...kind(k, colours), text: cloudText(k, summaries[i], cloud.end) }));
   entries.push(thresholdEntry(colours, threshold), { text: "ODE from the typical start", colour: colours.ink, dash: "dotted" }, { text: `${n} of ${cloud.runs} runs: median [95 %], 10–90 %` });
   const above = legend(ctx, colours, 3.4 * colours.size, 0, w - 3.4 * colours.size, entries, 26), box = { x: 0, y: above, w, h: h - above };
   const axes = makeAxes(ctx, colours, box, { min: cloud.times[0], max: cloud.end, log: true, label: "samples t (log scale)" }, { min: 0, max: 1.02, label: "overlap |α|" });

@@ -11,6 +11,7 @@ import struct
 import sys
 import zipfile
 from dataclasses import fields, is_dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -232,10 +233,23 @@ def kept(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("schema", [2, 10**30])
-def test_a_newer_version_is_refused(kept, schema):
+@pytest.mark.parametrize("schema", [0, 2, 10**30])
+def test_another_version_is_refused(kept, schema):
     rewrite(kept, lambda header: header.update(schema=schema))
-    refused(kept, f"schema: got {schema}; allowed: 1", "newer version")
+    refused(kept, f"schema: got {schema}; allowed: 1", "newer version" if schema else "allowed")
+
+
+@pytest.mark.parametrize("shape", [(10**13,), (10**30,), (5,)])
+def test_an_array_that_claims_another_size_is_refused(kept, shape):
+    file = BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    rewrite(kept, lambda _: None, **{"trajectory.times.npy": file.getvalue()})
+    refused(kept, "path")
+
+
+def test_a_provenance_that_is_none_is_refused(kept):
+    rewrite(kept, lambda header: header.update(provenance=3))
+    refused(kept)
 
 
 @pytest.mark.parametrize("change", [
@@ -397,6 +411,17 @@ def test_tables_vs_arrays():
     assert frame.loc[104, "overlap_u"] == t.overlaps[4, -1, 0]
 
 
+def test_last_overlaps_of_runs_that_ended_early():
+    """Where the record ends in nan the table has the last number, as the summary does."""
+    ensemble = example_ensemble(4)
+    paths = ensemble.trajectory.overlaps.copy()
+    paths[1, 50:] = np.nan
+    cut = replace(ensemble, trajectory=replace(ensemble.trajectory, overlaps=paths))
+    np.testing.assert_array_equal(
+        cut.to_dataframe()["overlap_u"], [*paths[:1, -1, 0], paths[1, 49, 0], *paths[2:, -1, 0]]
+    )
+
+
 def test_ensembles_as_data_sets(tmp_path):
     from xarray import load_dataset
 
@@ -415,6 +440,10 @@ def test_ensembles_as_data_sets(tmp_path):
 @pytest.mark.parametrize("result", [
     EscapeTimes(SPIKES, np.empty((0, 2)), 0.3, 1e4), Trajectory(SPIKES, np.empty(0), np.empty((2, 0, 2))),
     Trajectory(SPIKES, np.zeros(1), np.zeros((1, 1, 2))),
+    Ensemble(
+        Trajectory(SPIKES, np.empty(0), np.empty((2, 0, 2))), EscapeTimes(SPIKES, np.ones((2, 2)), 0.3, 1e4),
+        (0, 1), False, 1.0, 9,
+    ),
 ])  # fmt: skip
 def test_nothing_is_no_trouble(result):
     result.to_dataframe()

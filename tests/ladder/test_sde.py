@@ -162,6 +162,13 @@ def test_edges():
     ):
         with pytest.raises(InputError):
             OverlapSDE(**{"spikes": ("u", "v"), "step": population.lowered_step, "dim": 50, "lr": 0.3, **bad})
-    for bad in ({"runs": 0}, {"samples": 0.0}, {"samples": np.inf}, {"threshold": 1.0}, {"threads": 0}, {"threads": -1}):
+    for bad in (
+        {"runs": 0},
+        {"samples": 0.0},
+        {"samples": np.inf},
+        {"threshold": 1.0},
+        {"threads": 0},
+        {"threads": -1},
+    ):
         with pytest.raises(InputError):
             OverlapSDE(("u", "v"), population.lowered_step, 50, 0.3).run(**{"runs": 1, "samples": 10.0, **bad})

@@ -1,5 +1,8 @@
 """Inputs that once crashed, hung, or got a false "never", and the invariants of a prediction on random models."""
 
+import sys
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -72,3 +75,19 @@ def test_invariants_on_random_models(rng):
         if len(model.spikes) < 3:
             dim, lr = int(10 ** rng.uniform(1.5, 7)), [None, 10 ** rng.uniform(-3, 1)][rng.integers(2)]
             check(predict(model, dim, lr, rng.uniform(0.2, 0.6)))
+
+
+@pytest.mark.parametrize(("command", "words", "said"), [
+    ("sims.smoothing", ("--dims", "20", "--runs", "2", "--samples", "3000", "--seed", "-1"), "seed: got -1"),
+    ("sims.compare", ("--dim", "20", "--runs", "1e30", "--samples", "100"), "runs: got 1"),
+    ("sims.levels", ("--threads", "-1"), "threads: got -1"),
+    ("solvers.phase", ("--x", ""), "range: got ''"), ("solvers.phase", ("--plane", "corr,beta-u", "--dim", ""), "dim: got"),
+    ("solvers.detection", ("--degrees", ""), "degrees: got ''"), ("sims.scaling", ("--target", ""), "target: got"),
+])  # fmt: skip
+def test_once_a_traceback_or_taken_for_the_default(command, words, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        sys.exit(import_module(command).main(list(words)))
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
