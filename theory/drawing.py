@@ -150,7 +150,7 @@ def _time_axes(ax: Any, times: Array, log: bool) -> Any:
     """The axes given, or new ones over the times; with ``log`` both get a logarithmic clock."""
     axes = new_axes() if ax is None else ax
     axes.set_xmargin(0)
-    later = times[times > 0]
+    later = times[(times > 0) & np.isfinite(times)]
     if log and later.size:
         axes.set_xscale("log")
         if ax is None:

@@ -439,7 +439,7 @@ def test_ensembles_as_data_sets(tmp_path):
 
 @pytest.mark.parametrize("result", [
     EscapeTimes(SPIKES, np.empty((0, 2)), 0.3, 1e4), Trajectory(SPIKES, np.empty(0), np.empty((2, 0, 2))),
-    Trajectory(SPIKES, np.zeros(1), np.zeros((1, 1, 2))),
+    Trajectory(SPIKES, np.zeros(1), np.zeros((1, 1, 2))), Trajectory(SPIKES, np.array([np.inf, 0.0]), np.zeros((1, 2, 2))),
     Ensemble(
         Trajectory(SPIKES, np.empty(0), np.empty((2, 0, 2))), EscapeTimes(SPIKES, np.ones((2, 2)), 0.3, 1e4),
         (0, 1), False, 1.0, 9,
