@@ -61,10 +61,9 @@ def _answer(words: Namespace) -> int:
 
     check_plot_path(words.plot)
     latent = latent_from_text(words.latent, words.p)
+    listed = str(2 * words.p) if words.degrees is None else words.degrees
     try:
-        degrees = tuple(
-            whole_number(word) for word in (str(2 * words.p) if words.degrees is None else words.degrees).split(",")
-        )
+        degrees = tuple(whole_number(word) for word in listed.split(","))
     except ValueError:
         raise InputError("degrees", repr(words.degrees), "whole numbers, as in 4,8") from None
     prior = RademacherSpike() if words.prior == "rademacher" else UniformSphere()

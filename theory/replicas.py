@@ -66,10 +66,13 @@ def run_replicas(
 
 def replica_numbers(runs: int | Sequence[int]) -> NDArray[np.int64]:
     """0 … runs-1, or the numbers listed. Raises InputError."""
-    many = isinstance(runs, int | np.integer) and runs > 10**7
-    listed = np.arange(0 if many else runs) if isinstance(runs, int | np.integer) else np.asarray(runs, dtype=np.int64)
+    allowed = "1 … 10^7, or that many different replica numbers >= 0"
+    if isinstance(runs, int | np.integer):
+        require(1 <= runs <= 10**7, "runs", runs, allowed)
+        return np.arange(runs)
+    listed = np.asarray(runs, dtype=np.int64)
     ok = 1 <= len(listed) <= 10**7 and len(np.unique(listed)) == len(listed) and listed.min() >= 0
-    require(bool(ok), "runs", runs, "1 … 10^7, or that many different replica numbers >= 0")
+    require(bool(ok), "runs", runs, allowed)
     return listed
 
 

@@ -102,7 +102,7 @@ function compute() {
   if (refusal(state)) return;
   result = predict({ p: state.p, role: state.act, beta_u: state.bu, beta_v: state.bv, corr: state.corr, dim: state.d, lr: state.lr, threshold: state.eta });
   if (shown().includes("threshold")) { curves = makeCurves(result, state.lr); curves.advance(10); }
-  if (shown().includes("cloud") && result.known) { cloud = makeCloud(result, { runs: state.runs, seed: state.seed }); cloud.advance(6); }
+  if (shown().includes("cloud") && result.whole) { cloud = makeCloud(result, { runs: state.runs, seed: state.seed }); cloud.advance(6); }
 }
 
 function draw() {

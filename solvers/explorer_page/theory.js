@@ -336,20 +336,20 @@ function predict({ p, role, beta_u, beta_v, corr, dim, lr, threshold }) {
     const said = direction(verdict(model, branches, k), flow, unit, threshold);
     return holds(model, flow, k) ? { ...said, end: gap < END_TOLERANCE ? said.end : NaN } : { ...said, ...UNKNOWN };
   });
-  const known = directions.every((d) => d.status !== UNKNOWN.status);
+  const whole = gap < END_TOLERANCE && directions.every((d) => d.status !== UNKNOWN.status);
   const solo = beta_v > 0 ? makeModel({ p, role, beta_u: 0, beta_v, corr: 0 }) : null;
   const alone = solo && aloneAt(solo, dim, threshold);
-  const result = { model, solo, dim, lr: rate, critical, threshold, start, unit, flow, directions, gap, alone, known,
-    limit: known && gap < END_TOLERANCE ? Infinity : limitOf(model, flow), converged: gap < SERIES_TOLERANCE };
+  const result = { model, solo, dim, lr: rate, critical, threshold, start, unit, flow, directions, gap, alone, whole,
+    limit: whole ? Infinity : limitOf(model, flow), converged: gap < SERIES_TOLERANCE };
   return { ...result, warnings: warningsOf(result) };
 }
 
 // What the page says of a spike whose fate its series cannot tell.
 const UNKNOWN = { status: "unknown", reason: "the series is not converged where this is decided; python -m solvers.predict integrates instead", law: null, escape: NaN, end: NaN };
 
-function warningsOf({ model, dim, threshold, lr, critical, flow, gap, known, converged }) {
+function warningsOf({ model, dim, threshold, lr, critical, flow, gap, whole, converged }) {
   const lines = [];
-  if (!known) lines.push("the series is not converged along the flow: curves end where it does; python -m solvers.predict uses quadrature here");
+  if (!whole) lines.push("the series is not converged along the flow: curves end where it does; python -m solvers.predict uses quadrature here");
   else if (!converged)
     lines.push(`near its end the flow has a drift that is known to ${general(100 * Math.min(1, CAUTION * gap), 1)} %: the series is not converged there; what is said above holds`);
   if (!flow.settled && !flow.left) lines.push("the flow has not settled within the page's steps");

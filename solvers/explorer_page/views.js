@@ -51,7 +51,7 @@ function fixedPoints(model, lr, known) {
   for (const radius of [0.15, 0.4, 0.65, 0.9]) for (let n = 0; n < 12; n++) starts.push([radius * Math.cos(n * Math.PI / 6 + 0.1), radius * Math.sin(n * Math.PI / 6 + 0.1)]);
   for (const s of starts) {
     const p = polish(rate, s, [1, 1], 0.6);
-    if (!p || Math.hypot(...p) > 1 || model.present.length < 2 && Math.hypot(p[0] * (1 - model.mask[0]), p[1] * (1 - model.mask[1])) > 1e-6 || found.some((f) => Math.hypot(f.at[0] - p[0], f.at[1] - p[1]) < 1e-5)) continue;
+    if (!p || Math.hypot(...p) > 1 || [0, 1].some((k) => !model.mask[k] && Math.abs(p[k]) > 1e-6) || found.some((f) => Math.hypot(f.at[0] - p[0], f.at[1] - p[1]) < 1e-5)) continue;
     rate(p[0], p[1], r);
     const { drift, missing } = truncation(model, p[0], p[1]);
     if (Math.hypot(...r) > 1e-9 || missing > 0.02 * Math.max(drift, 0.01)) continue;
@@ -94,7 +94,7 @@ function drawFlow(canvas, { result, drops, cursor, share }) {
   });
   trail(flow, colours.ink, 3.5, "solid");
   dot(ctx, px(result.start[0]), py(result.start[1]), 4.5, colours.ink, colours.ground);
-  for (const { at, type } of fixedPoints(model, lr, result.known && flow.settled ? [flow.end] : []))
+  for (const { at, type } of fixedPoints(model, lr, result.whole && flow.settled ? [flow.end] : []))
     dot(ctx, px(at[0]), py(at[1]), 7, type === "stable" ? colours.ink : type === "saddle" ? colours.faint : colours.ground, type === "unstable" ? colours.ink : colours.ground);
   if (cursor) {
     ctx.strokeStyle = colours.ink; ctx.lineWidth = 2;
@@ -106,7 +106,7 @@ function drawFlow(canvas, { result, drops, cursor, share }) {
   const key = (type) => (x, y) => dot(ctx, x, y, 6, type === "stable" ? colours.ink : type === "saddle" ? colours.faint : colours.ground, type === "unstable" ? colours.ink : colours.ground);
   const entries = [
     { text: "flow from the typical start", colour: colours.ink },
-    { text: result.known ? `ends at ${model.present.map((k) => `${k ? "αᵥ" : "αᵤ"} ${fixed(flow.end[k])}`).join(", ")}` : "and ends where the series does" },
+    { text: result.whole ? `ends at ${model.present.map((k) => `${k ? "αᵥ" : "αᵤ"} ${fixed(flow.end[k])}`).join(", ")}` : "and ends where the series does" },
     { text: "stable fixed point", mark: key("stable") }, { text: "saddle", mark: key("saddle") }, { text: "unstable", mark: key("unstable") },
     ...model.present.map((k) => ({ text: `threshold of ${SPIKES[k]}: ±${general(threshold)}`, colour: k ? colours.v : colours.u, dash: "dotted" })),
     { text: drops.length ? `${drops.length} dropped` : "click: drop a start", colour: colours.further[0] },
